@@ -1,0 +1,5 @@
+"""Allow `python -m regard`."""
+
+from regard.cli.main import run
+
+run()
