@@ -1,0 +1,65 @@
+# What a person, the README and the continuous integration run. `make` alone lists the targets.
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest
+SHAPES := --jaxtyping-packages=regard,beartype.beartype
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## make .venv with everything that the other targets need; nothing to do the second time
+
+$(READY): pyproject.toml constraints.txt data-packages.txt
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup ## fine-tune a real BERT on real news, watch every head, end with a verdict and a report
+	@$(BIN)/regard demo
+
+demo-fast: setup ## the same on a small setting of the same data, in about a minute
+	@$(BIN)/regard demo --fast
+
+test: setup ## run the whole test suite with every shape annotation checked
+	@echo "Running the test suite; a few minutes on two cores."
+	@$(PYTEST) -m "not compiled" $(SHAPES) --cov --cov-report=term:skip-covered
+
+test-compiled: setup ## run the tests of compiled functions, which the shape hook would disturb
+	@$(PYTEST) -m compiled
+
+check: lint types layers environment wheel docs ## everything that is checked without running the tests
+
+lint: setup
+	@echo "check: lint and format"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: setup
+	@echo "check: types"
+	@$(BIN)/mypy
+
+layers: setup
+	@echo "check: who may import whom"
+	@$(BIN)/lint-imports
+
+environment: setup
+	@echo "check: the environment is the one that was asked for"
+	@$(BIN)/python scripts/check_environment.py
+
+wheel: setup
+	@echo "check: what the wheel holds"
+	@$(BIN)/python scripts/check_wheel.py
+
+docs: setup ## build the documentation into site/ and verify its links
+	@echo "check: documentation"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python scripts/check_site.py site
+
+bench: setup ## run every benchmark; each measures ours and the peer in turn and prints ratios
+	@for program in benchmarks/bench_*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
+
+clean: ## remove what was built and cached; .venv and runs/ stay
+	@rm -rf site build dist .setup .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

