@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -36,7 +36,7 @@ class Run:
         self.heads = HeadTable(folder)
 
     @classmethod
-    def create(cls, folder: Path | str, *, recipe: str, **fields: Any) -> Self:
+    def create(cls, folder: Path | str, *, recipe: str, **fields: Any) -> "Run":
         """Start a run in a new or empty ``folder``.
 
         Args:
@@ -57,7 +57,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path | str) -> Self:
+    def open(cls, folder: Path | str) -> "Run":
         """Open the run in ``folder``, finished or not.
 
         Raises:
