@@ -134,7 +134,8 @@ def _filled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if np.issubdtype(column.dtype, np.floating):
         filled: npt.NDArray[Any] = column.filled(np.nan)
         return filled
-    return np.asarray(column.data) if not column.mask.any() else np.asarray(column.astype(object).filled(None))
+    missing = np.ma.getmaskarray(column)
+    return np.where(missing, None, column.data.astype(object)) if missing.any() else np.asarray(column.data)
 
 
 def _sql(path: Path) -> str:
