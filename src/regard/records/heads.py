@@ -135,7 +135,9 @@ def _filled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         filled: npt.NDArray[Any] = column.filled(np.nan)
         return filled
     missing = np.ma.getmaskarray(column)
-    return np.where(missing, None, column.data.astype(object)) if missing.any() else np.asarray(column.data)
+    values = np.asarray(column.data, dtype=object if missing.any() else None)
+    values[missing] = None
+    return values
 
 
 def _sql(path: Path) -> str:
