@@ -136,7 +136,8 @@ def _filled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return filled
     missing = np.ma.getmaskarray(column)
     values = np.asarray(column.data, dtype=object if missing.any() else None)
-    values[missing] = None
+    if missing.any():
+        values[missing] = None
     return values
 
 
