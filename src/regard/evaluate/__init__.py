@@ -1,0 +1,39 @@
+"""Judge a classifier: exact metrics with bootstrap intervals, calibration, and the baselines that it has to beat.
+
+This room may import ``records`` and NumPy; scikit-learn only inside ``baselines``, when a baseline is asked for. It
+never imports torch, a model or the data room: it sees labels, scores and texts. ``score_classifiers`` returns the
+content of ``metrics.json``.
+"""
+
+from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
+from regard.evaluate.bootstrap import NUM_RESAMPLES, percentile_interval, resample_counts
+from regard.evaluate.calibration import Reliability, calibration_error, reliability
+from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1, macro, precision, recall, tally
+from regard.evaluate.predictions import Predictions
+from regard.evaluate.ranking import one_vs_rest_auc
+from regard.evaluate.report import METRIC_ORDER, score_classifiers
+
+__all__ = [
+    "LINEAR",
+    "MAJORITY",
+    "METRIC_ORDER",
+    "NUM_RESAMPLES",
+    "Predictions",
+    "Reliability",
+    "Tally",
+    "accuracy",
+    "calibration_error",
+    "confusion_matrix",
+    "f1",
+    "linear_baseline",
+    "macro",
+    "majority_baseline",
+    "one_vs_rest_auc",
+    "percentile_interval",
+    "precision",
+    "recall",
+    "reliability",
+    "resample_counts",
+    "score_classifiers",
+    "tally",
+]
