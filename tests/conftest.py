@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the folder shared/data beside the checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def fast_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of one ``regard demo --fast``, which several tests read; none may change it."""
+    folder = tmp_path_factory.mktemp("fast-demo") / "demo-fast"
+    command = [sys.executable, "-m", "regard", "demo", "--fast", "--out", str(folder)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    (folder.parent / "stdout.txt").write_text(done.stdout, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

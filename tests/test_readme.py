@@ -1,0 +1,109 @@
+"""Every command that the README and the documentation show is run here as it stands."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ROW = re.compile(r"^\| `regard (\w+)", re.MULTILINE)
+
+# The whole demo takes minutes: the fast one stands for it, which runs the same code on less of the same data.
+STANDS_FOR = {"regard demo": "regard demo --fast"}
+# These judge a run and say so by their exit status.
+JUDGES = ("diagnose", "ready")
+
+
+def shown() -> list[str]:
+    """List the commands of all ``sh`` blocks, without comments, each once."""
+    blocks = [block for page in PAGES for block in FENCE.findall(page.read_text(encoding="utf-8"))]
+    lines = [re.sub(r"\s+#.*$", "", line).strip() for block in blocks for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+REGARD = [command for command in shown() if command.startswith("regard ")]
+MAKE = [command for command in shown() if command.startswith("make ")]
+OTHER = [command for command in shown() if command not in REGARD + MAKE]
+
+
+@pytest.fixture(scope="module")
+def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as a reader has it after the demo: ``runs/demo`` and a file of their own."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("demo", "demo-fast"):
+        shutil.copytree(fast_demo, folder / "runs" / name)
+    subjects = {"tea": ("harvest", "leaf", "kettle"), "steel": ("furnace", "alloy", "mill"), "ships": ("port", "hull")}
+    rows = [
+        f"{topic},the {word} report number {number} speaks of {word} and {words[0]}"
+        for topic, words in subjects.items()
+        for word in words
+        for number in range(12)
+    ]
+    (folder / "mine.csv").write_text("topic,body\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_readme_fits_on_a_few_screens():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_readme_begins_with_the_two_commands():
+    first_screen = README.read_text(encoding="utf-8").splitlines()[:30]
+
+    assert [line for line in first_screen if line.startswith("make demo")]
+    assert [line for line in first_screen if line.startswith("make test")]
+
+
+def test_only_known_kinds_of_commands_are_shown():
+    assert [command for command in OTHER if not command.startswith(("git clone ", "cd ", "python benchmarks/"))] == []
+
+
+@pytest.mark.parametrize("command", [command for command in OTHER if command.startswith("python benchmarks/")] or [""])
+def test_shown_benchmark_exists(command):
+    assert not command or (ROOT / shlex.split(command)[1]).is_file()
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_shown_make_target_exists(command):
+    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_demo_is_the_demo_that_is_tested():
+    done = subprocess.run(["make", "demo", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1].endswith("bin/regard demo")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("command", REGARD)
+def test_shown_command_runs(command, folder):
+    arguments = shlex.split(STANDS_FOR.get(command, command))[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "regard", *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode in ({0, 1} if arguments[0] in JUDGES else {0}), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout
+
+
+def test_table_of_commands_is_the_command_line():
+    import typer
+
+    from regard.cli.main import app
+
+    assert set(ROW.findall(README.read_text(encoding="utf-8"))) == set(typer.main.get_command(app).commands)
