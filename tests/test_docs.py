@@ -65,3 +65,25 @@ def test_settings_of_the_site_need_no_network():
 
     assert settings["theme"]["font"] is False
     assert not [address for address in settings.get("extra_javascript", []) if "://" in str(address)]
+
+
+def test_every_command_and_option_is_documented():
+    import typer
+
+    from regard.cli.main import app
+
+    sections = re.split(
+        r"^## regard (\w+)$", (DOCS / "command-line.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    documented = dict(zip(sections[1::2], sections[2::2], strict=True))
+    commands = typer.main.get_command(app).commands
+    assert set(documented) == set(commands)
+    missing = [
+        f"regard {name} {option}"
+        for name, command in commands.items()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help" and f"`{option}" not in documented[name]
+    ]
+
+    assert missing == []
