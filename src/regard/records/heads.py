@@ -95,13 +95,14 @@ class HeadTable:
         """Answer ``sql`` about the table ``heads`` as one array per column; null becomes NaN in float columns.
 
         Example:
-            ``run.heads.query("SELECT layer, head, avg(mean) AS entropy FROM heads WHERE statistic = 'entropy' GROUP BY ALL")``
+            ``run.heads.query("SELECT layer, avg(mean) AS m FROM heads WHERE statistic = 'entropy' GROUP BY layer")``
 
         Raises:
             RecordError: the run has no head statistics, or the file is damaged, or the query is not valid.
         """
         if not self.exists:
-            raise RecordError(f"A run with head statistics is needed, got none in {self._file.parent}; record with watch.")
+            folder = self._file.parent
+            raise RecordError(f"A run with head statistics is needed, got none in {folder}; record with watch.")
         try:
             with duckdb.connect() as connection:
                 connection.execute(f"CREATE VIEW heads AS SELECT * FROM {self._source()}")

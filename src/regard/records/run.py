@@ -49,7 +49,7 @@ class Run:
         """
         folder = Path(folder)
         if (folder / "run.json").exists():
-            raise RecordError(f"A new run needs an empty folder, got {folder}, which holds one; open it or name another.")
+            raise RecordError(f"A new run needs an empty folder, got {folder} with a run; open it or name another.")
         created = datetime.now(UTC).isoformat(timespec="seconds")
         info = RunInfo(schema_version=SCHEMA_VERSION, name=folder.name, recipe=recipe, created=created, **fields)
         run = cls(folder, info)
