@@ -1,0 +1,149 @@
+"""The scripts that make and the continuous integration call: they find what they are there to find."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def script(name: str) -> ModuleType:
+    """Import ``scripts/<name>.py``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def executable(path: Path, content: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{content}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_setup_refuses_an_old_python_and_names_it(tmp_path):
+    old = executable(tmp_path / "python", 'test "$1" = --version && echo "Python 3.9.2" && exit 0\nexit 1')
+    command = ["sh", str(ROOT / "scripts/setup.sh")]
+    done = subprocess.run(command, env={**os.environ, "PYTHON": str(old)}, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert "Python 3.9.2" in done.stderr
+
+
+@pytest.fixture
+def setup_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the setup script working in ``tmp_path``, with a Python that notes its arguments for a pip."""
+    module = script("setup")
+    for name in ("VENV", "READY", "NOTES", "INCOMPLETE", "LOG"):
+        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).relative_to(module.ROOT))
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module.venv, "create", lambda folder, with_pip: _fake_venv(Path(folder)))
+    return module
+
+
+def _fake_venv(folder: Path, status: int = 0) -> None:
+    (folder / "bin").mkdir(parents=True)
+    executable(folder / "bin/python", f'echo "$@" >> "{folder.parent}/calls"\necho "pip says $3"\nexit {status}')
+
+
+def test_setup_marks_the_environment_ready_when_all_is_installed(setup_script, tmp_path):
+    assert setup_script.main() == 0
+    assert (tmp_path / ".venv/.ready").exists()
+    assert not (tmp_path / ".setup/incomplete").exists()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split("--progress-bar off ")[1] for call in calls] == [
+        "-c constraints.txt -e .[dev]",
+        "--no-deps -r data-packages.txt",
+    ]
+
+
+def test_failed_setup_is_not_ready_and_shows_what_pip_said(setup_script, tmp_path, capsys):
+    _fake_venv(tmp_path / ".venv", status=3)
+
+    assert setup_script.main() == 3
+    assert not (tmp_path / ".venv/.ready").exists()
+    assert "pip says install" in capsys.readouterr().err
+
+
+def test_interrupted_setup_starts_over(setup_script, tmp_path, capsys):
+    _fake_venv(tmp_path / ".venv", status=3)
+    (tmp_path / ".venv/half-installed").touch()
+    (tmp_path / ".setup").mkdir()
+    (tmp_path / ".setup/incomplete").touch()
+
+    assert setup_script.main() == 0
+    assert "starting over" in capsys.readouterr().out
+    assert not (tmp_path / ".venv/half-installed").exists()
+
+
+def test_changed_torch_is_named(monkeypatch):
+    module = script("check_environment")
+    monkeypatch.setattr(module, "version", lambda name: "2.12.0+cpu")
+
+    assert "torch must be" in module.changed_pins()[0]
+
+
+def test_local_build_of_the_pinned_torch_is_accepted():
+    assert script("check_environment").changed_pins() == []
+
+
+def test_cuda_packages_beside_a_cpu_build_are_named(monkeypatch):
+    module = script("check_environment")
+    found = [type("Found", (), {"metadata": {"Name": name}}) for name in ("numpy", "nvidia-cublas")]
+    monkeypatch.setattr(module, "version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr(module, "distributions", lambda: found)
+
+    assert "nvidia-cublas" in module.unused_cuda()[0]
+    monkeypatch.setattr(module, "version", lambda name: "2.13.0")
+    assert module.unused_cuda() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('<a href="absent.html">', "no page at 'absent.html'"),
+        ('<a href="other.html#absent">', "no anchor at 'other.html#absent'"),
+        ('<script src="https://cdn.example/x.js">', "loads 'https://cdn.example/x.js'"),
+        ('<link rel="stylesheet" href="//fonts.example/a.css">', "loads '//fonts.example/a.css'"),
+        ('<img src="http://img.example/a.png">', "loads 'http://img.example/a.png'"),
+    ],
+)
+def test_site_check_finds(body, problem, tmp_path, capsys):
+    (tmp_path / "index.html").write_text(body)
+    (tmp_path / "other.html").write_text('<h1 id="here">')
+
+    assert script("check_site").main(tmp_path) == 1
+    assert problem in capsys.readouterr().err
+
+
+def test_site_check_accepts_what_resolves(tmp_path):
+    (tmp_path / "index.html").write_text('<a href="other.html#here"><a href="https://example.org"><a href="#">')
+    (tmp_path / "other.html").write_text('<h1 id="here">')
+
+    assert script("check_site").main(tmp_path) == 0
+
+
+def test_ci_runs_setup_checks_the_readmes_test_command_and_the_second_pass(tmp_path):
+    executable(tmp_path / "make", f'echo "make $@" >> "{tmp_path}/calls"; test "$CI" = true')
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == ["make setup", "make check", "make test", "make test-compiled"]
+
+
+def test_ci_stops_at_the_first_failure(tmp_path):
+    executable(tmp_path / "make", f'echo "make $@" >> "{tmp_path}/calls"; test "$1" != check')
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0
+    assert (tmp_path / "calls").read_text().splitlines() == ["make setup", "make check"]
