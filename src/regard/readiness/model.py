@@ -1,0 +1,53 @@
+"""Model selection: is the model worth more than something simpler?"""
+
+from regard.readiness.facts import Facts, pick
+from regard.readiness.item import Answer, Item, judged, not_done
+from regard.records import Interval
+
+__all__ = ["ITEMS", "MAJORITY", "SECTION"]
+
+SECTION = "Model selection"
+MAJORITY = "majority class"
+"""Name of the baseline in the table of models (a test holds it equal to the one that ``evaluate`` writes)."""
+
+# A model that is ahead may still be level within the noise of one test set; it may not be worse by half a point.
+_MARGIN = 0.005
+_FILE = "metrics.json"
+
+
+def _beats_majority(facts: Facts) -> Answer:
+    ours = facts.metric("accuracy")
+    theirs = next((score.metrics.get("accuracy") for score in facts.scores if score.name == MAJORITY), None)
+    if ours is None or theirs is None or ours.low is None or theirs.high is None:
+        return not_done("the table lacks the accuracy of the majority class with its interval; evaluate with baselines")
+    return judged(ours.low > theirs.high, f"accuracy {_told(ours)} against {_told(theirs)} of always naming one class")
+
+
+def _beats_baseline(facts: Facts) -> Answer:
+    comparison = pick(facts.metrics, _FILE, "comparison")
+    if comparison is None:
+        return not_done("no baseline is in the table; evaluate with a tuned linear baseline")
+    difference, low, high, against = (pick(comparison, _FILE, key) for key in ("difference", "low", "high", "against"))
+    evidence = f"accuracy {difference:+.4f} [{low:+.4f}, {high:+.4f}] against {against}, paired over the same rows"
+    if low > 0:
+        return judged(True, f"{evidence}; better beyond chance")
+    if difference <= 0:
+        return judged(False, f"{evidence}; not ahead: ship the baseline, which is smaller and faster")
+    if low > -_MARGIN:
+        return judged(True, f"{evidence}; ahead, but this may be chance; worse by half a point is ruled out")
+    return judged(False, f"{evidence}; ahead by chance at best, and worse by half a point is not ruled out")
+
+
+def _told(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _compared(facts: Facts) -> Answer:
+    return not_done("other architectures were not tried on this task; this version of regard does not compare them yet")
+
+
+ITEMS = (
+    Item(id="model.beats_majority", title="Better than naming the majority class", judge=_beats_majority, link=_FILE),
+    Item(id="model.beats_baseline", title="Ahead of the best tuned baseline", judge=_beats_baseline, link=_FILE),
+    Item(id="model.compared", title="Architecture compared with alternatives", judge=_compared),
+)
