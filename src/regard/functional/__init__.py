@@ -1,0 +1,33 @@
+"""The mathematics: attention, masks, positions, scoring, statistics.
+
+``reference`` is the float64-capable oracle and ``impl`` holds the backends. This room may import ``regard._errors`` and
+torch, and nothing else of regard.
+"""
+
+from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
+from regard.functional.masks import (
+    as_bias,
+    causal_mask,
+    combine,
+    document_mask,
+    keep_from_attention_mask,
+    keep_from_padding,
+    num_allowed_keys,
+    prefix_mask,
+    sliding_window_mask,
+)
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "as_bias",
+    "attention",
+    "causal_mask",
+    "combine",
+    "document_mask",
+    "keep_from_attention_mask",
+    "keep_from_padding",
+    "num_allowed_keys",
+    "prefix_mask",
+    "selected_impl",
+    "sliding_window_mask",
+]

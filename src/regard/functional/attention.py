@@ -1,0 +1,169 @@
+"""The public ``attention``: its name fixes the mathematics, ``impl`` only says who computes it."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+from regard._errors import ArgumentError, DtypeError
+from regard.functional import reference
+from regard.functional.impl.sdpa import sdpa, stays_fused
+from regard.functional.masks import check_bias, check_causal_lengths, check_mask
+
+__all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
+
+IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked")
+"""Names that ``impl`` takes."""
+
+
+def attention(
+    query: Float[Tensor, "batch heads q_len head_dim"],
+    key: Float[Tensor, "batch kv_heads kv_len head_dim"],
+    value: Float[Tensor, "batch kv_heads kv_len value_dim"],
+    *,
+    attn_mask: Tensor | None = None,
+    attn_bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    softcap: float | None = None,
+    dropout_p: float = 0.0,
+    impl: str = "auto",
+) -> Float[Tensor, "batch heads q_len value_dim"]:
+    """Return the values weighted by the softmax of scaled dot products.
+
+    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias``, then -inf
+    where a query may not attend; the result is softmax(scores) · value. A query that may attend to nothing gets 0, with
+    a gradient of 0.
+
+    Args:
+        query: what asks.
+        key: what is compared with; ``heads`` must be a multiple of ``kv_heads``, consecutive heads share a key head.
+        value: what is summed; its width may differ from ``head_dim``.
+        attn_mask: bool, **True = may attend**, broadcasts to (batch, heads, q_len, kv_len).
+        attn_bias: float, broadcasts likewise, added to the scores; -inf forbids as a mask does.
+        causal: a query sees no later key, aligned at the bottom right: the last query sees all keys.
+        scale: factor of the dot products, 1 / √head_dim by default.
+        softcap: limit of the absolute scores before bias and mask, no limit by default.
+        dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
+        impl: ``"auto"``, ``"sdpa"`` (PyTorch's kernels), ``"chunked"`` (blockwise, memory linear in the lengths, has
+            everything) or ``"reference"`` (dense, eager, the oracle). ``selected_impl`` tells what ``"auto"`` takes.
+
+    Returns:
+        A tensor of the inputs' dtype.
+
+    Raises:
+        ArgumentError: shapes or values that fit no formula, such as causal with more queries than keys.
+        DtypeError: a mask that is not boolean, a bias that is not floating, inputs of unequal types.
+        UnsupportedError: a backend asked for by name that cannot do what is asked.
+
+    References:
+        Vaswani et al., Attention is all you need, arXiv:1706.03762, equation 1; grouped heads: Ainslie et al.,
+        arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118.
+
+    Example:
+        >>> query, key, value = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 5, 4), torch.ones(1, 2, 5, 6)
+        >>> attention(query, key, value, causal=True).shape
+        torch.Size([1, 2, 3, 6])
+    """
+    arguments: dict[str, Any] = {
+        "attn_mask": attn_mask,
+        "attn_bias": attn_bias,
+        "causal": causal,
+        "scale": scale,
+        "softcap": softcap,
+        "dropout_p": dropout_p,
+    }
+    if has_torch_function((query, key, value)):
+        # Lets a TorchFunctionMode see this call with the arguments that the model gave.
+        tensors = (query, key, value)
+        return handle_torch_function(attention, tensors, *tensors, **arguments, impl=impl)  # type: ignore[no-any-return]
+    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
+    _check_values(query, key, value, dropout_p)
+    chosen = selected_impl(
+        query, key, value,
+        attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, softcap=softcap, dropout_p=dropout_p, impl=impl,
+    )  # fmt: skip
+    if chosen == "reference":
+        return reference.attention(query, key, value, **arguments)
+    return sdpa(query, key, value, **arguments)
+
+
+def selected_impl(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    attn_bias: Tensor | None = None,
+    causal: bool = False,
+    softcap: float | None = None,
+    dropout_p: float = 0.0,
+    impl: str = "auto",
+) -> str:
+    """Return which backend ``attention`` uses for these arguments: ``impl`` itself unless that is ``"auto"``.
+
+    Raises:
+        ArgumentError: ``impl`` is not a backend.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
+    if impl != "auto":
+        return impl
+    return "sdpa" if stays_fused(query, attn_bias, softcap, dropout_p) else "reference"
+
+
+def check_arguments(
+    query: Tensor, key: Tensor, attn_mask: Tensor | None, attn_bias: Tensor | None, causal: bool, softcap: float | None
+) -> dict[str, Tensor | None]:
+    """Check what shapes the scores; return mask and bias with four axes.
+
+    Raises:
+        ArgumentError: shapes or values that fit no formula.
+        DtypeError: types that do not belong.
+    """
+    _check_tensors({"query": query, "key": key})
+    batch, heads, q_len, head_dim = query.shape
+    _, kv_heads, kv_len, _ = key.shape
+    if head_dim != key.shape[3] or head_dim == 0:
+        raise ArgumentError(
+            f"query and key must have the same head_dim above 0, got {head_dim} and {key.shape[3]}; "
+            "tensors are (batch, heads, len, head_dim)."
+        )
+    if kv_heads == 0 or heads % kv_heads:
+        raise ArgumentError(
+            f"The number of query heads must be a multiple of the number of key heads, got {heads} and {kv_heads}."
+        )
+    if causal:
+        check_causal_lengths(q_len, kv_len)
+    if softcap is not None and not softcap > 0:
+        raise ArgumentError(f"softcap must be above 0, got {softcap}; give None for no limit.")
+    target = (batch, heads, q_len, kv_len)
+    return {
+        "attn_mask": None if attn_mask is None else check_mask(attn_mask, *target),
+        "attn_bias": None if attn_bias is None else check_bias(attn_bias, *target),
+    }
+
+
+def _check_tensors(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.ndim != 4:
+            raise ArgumentError(f"{name} must be (batch, heads, len, head_dim), got the shape {tuple(tensor.shape)}.")
+        if not tensor.dtype.is_floating_point:
+            raise DtypeError(f"{name} must be floating, got {tensor.dtype}; convert it first.")
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
+        found = ", ".join(f"{name} {tensor.dtype}" for name, tensor in tensors.items())
+        raise DtypeError(f"All inputs must have one dtype, got {found}; convert them first.")
+    if len({tensor.shape[0] for tensor in tensors.values()}) > 1:
+        found = ", ".join(f"{name} {tensor.shape[0]}" for name, tensor in tensors.items())
+        raise ArgumentError(f"All inputs must have one batch size, got {found}.")
+
+
+def _check_values(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> None:
+    _check_tensors({"query": query, "key": key, "value": value})
+    if key.shape[1:3] != value.shape[1:3]:
+        raise ArgumentError(
+            f"key and value must agree in heads and length, got {tuple(key.shape)} and {tuple(value.shape)}."
+        )
+    if not 0 <= dropout_p < 1:
+        raise ArgumentError(f"dropout_p must lie in [0, 1), got {dropout_p}.")

@@ -1,0 +1,1 @@
+"""Backends: who computes what ``regard.functional`` promises. Nothing outside ``functional`` imports from here."""

@@ -1,0 +1,281 @@
+"""Everything about masks: the one file that builds, checks, combines and converts them.
+
+Inside regard only *keep* masks travel: boolean, **True = may attend**, broadcasting to (batch, heads, q_len, kv_len).
+Other meanings (True = padding, 1 = real token) are converted here and nowhere else.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from regard._errors import ArgumentError, DtypeError
+
+__all__ = [
+    "as_bias",
+    "causal_mask",
+    "check_bias",
+    "check_mask",
+    "combine",
+    "document_mask",
+    "keep_from_attention_mask",
+    "keep_from_padding",
+    "num_allowed_keys",
+    "prefix_mask",
+    "sliding_window_mask",
+]
+
+_BLOCK_ELEMENTS = 1 << 20
+
+
+def causal_mask(q_len: int, kv_len: int, device: torch.device | str | None = None) -> Bool[Tensor, "q_len kv_len"]:
+    """Return the keep mask of causal attention, aligned at the **bottom right**.
+
+    The last query sees every key; query i sees the keys j <= i + kv_len - q_len. This is the alignment that a cache
+    needs, and the usual triangle where the lengths are equal.
+
+    Raises:
+        ArgumentError: more queries than keys, which would leave queries without any key.
+    """
+    check_causal_lengths(q_len, kv_len)
+    return _key_before_or_at_query(q_len, kv_len, device)
+
+
+def keep_from_padding(key_padding_mask: Bool[Tensor, "batch kv_len"]) -> Bool[Tensor, "batch 1 1 kv_len"]:
+    """Turn PyTorch's ``key_padding_mask`` (**True = padding**) into a keep mask.
+
+    Raises:
+        DtypeError: the mask is not boolean.
+    """
+    if key_padding_mask.dtype != torch.bool:
+        raise DtypeError(
+            f"key_padding_mask must be boolean with True = padding, got {key_padding_mask.dtype}; "
+            "write `token_ids == padding_id`, or use keep_from_attention_mask for a mask with 1 = real token."
+        )
+    return ~key_padding_mask[:, None, None, :]
+
+
+def keep_from_attention_mask(attention_mask: Tensor) -> Bool[Tensor, "batch 1 1 kv_len"]:
+    """Turn Hugging Face's ``attention_mask`` (bool or integer (batch, kv_len), **1 = real token**) into a keep mask.
+
+    Raises:
+        DtypeError: the mask is of a floating type.
+        ArgumentError: the mask does not have two axes.
+    """
+    if attention_mask.dtype.is_floating_point or attention_mask.dtype.is_complex:
+        raise DtypeError(
+            f"attention_mask must be boolean or integer with 1 = real token, got {attention_mask.dtype}; "
+            "convert it with `attention_mask.bool()`."
+        )
+    if attention_mask.ndim != 2:
+        raise ArgumentError(f"attention_mask must be (batch, kv_len), got the shape {tuple(attention_mask.shape)}.")
+    return (attention_mask != 0)[:, None, None, :]
+
+
+def sliding_window_mask(
+    q_len: int, kv_len: int, *, window: int, causal: bool = True, device: torch.device | str | None = None
+) -> Bool[Tensor, "q_len kv_len"]:
+    """Return the keep mask of local attention, aligned at the bottom right.
+
+    Args:
+        q_len: number of queries.
+        kv_len: number of keys.
+        window: how many keys back a query sees, itself included (causal), or the largest distance + 1 to either side.
+        causal: whether keys after the query are hidden.
+        device: of the mask.
+
+    Raises:
+        ArgumentError: the window is empty, or causal with more queries than keys.
+
+    References:
+        Beltagy et al., Longformer, arXiv:2004.05150.
+    """
+    if window < 1:
+        raise ArgumentError(f"window must be at least 1 key, got {window}.")
+    if causal:
+        check_causal_lengths(q_len, kv_len)
+    distance = query_positions(q_len, kv_len, device)[:, None] - torch.arange(kv_len, device=device)
+    return (distance >= 0) & (distance < window) if causal else distance.abs() < window
+
+
+def document_mask(
+    documents: Int[Tensor, "batch q_len"], key_documents: Int[Tensor, "batch kv_len"] | None = None
+) -> Bool[Tensor, "batch 1 q_len kv_len"]:
+    """Return the keep mask of packed sequences: a token sees its own document only.
+
+    Args:
+        documents: the document number of each query.
+        key_documents: the same of each key; the queries' own where absent.
+    """
+    key_documents = documents if key_documents is None else key_documents
+    return (documents[:, :, None] == key_documents[:, None, :])[:, None]
+
+
+def prefix_mask(
+    q_len: int, kv_len: int, *, prefix_len: int, device: torch.device | str | None = None
+) -> Bool[Tensor, "q_len kv_len"]:
+    """Return the keep mask of a prefix language model: causal, except that every query sees the first ``prefix_len`` keys.
+
+    Raises:
+        ArgumentError: a prefix longer than the keys, or more queries than keys.
+
+    References:
+        Raffel et al., Exploring the limits of transfer learning (T5), arXiv:1910.10683, figure 4.
+    """
+    if not 0 <= prefix_len <= kv_len:
+        raise ArgumentError(f"prefix_len must lie between 0 and the number of keys, {kv_len}, got {prefix_len}.")
+    return causal_mask(q_len, kv_len, device) | (torch.arange(kv_len, device=device) < prefix_len)
+
+
+def combine(*masks: Tensor | None) -> Tensor | None:
+    """Return the keep mask that allows what every given mask allows; None stands for no restriction.
+
+    Raises:
+        DtypeError: one of them is not boolean.
+    """
+    combined: Tensor | None = None
+    for mask in masks:
+        if mask is None:
+            continue
+        _check_boolean(mask, "a mask to combine")
+        combined = mask if combined is None else combined & mask
+    return combined
+
+
+def as_bias(mask: Bool[Tensor, "*shape"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
+    """Return 0 where ``mask`` allows and -inf where it does not, to be added to the scores.
+
+    Never a large negative number: a row without any key must stay recognisable, and -1e9 overflows half precision.
+    """
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+
+
+def num_allowed_keys(
+    mask: Tensor | None = None,
+    causal: bool = False,
+    *,
+    q_len: int,
+    kv_len: int,
+    attn_bias: Tensor | None = None,
+    device: torch.device | str | None = None,
+) -> Int[Tensor, "_batch _heads q_len"]:
+    """Count the keys that each query may see, without a matrix that was not given.
+
+    Args:
+        mask: keep mask that broadcasts to (batch, heads, q_len, kv_len), or None.
+        causal: bottom-right causal as well.
+        q_len: number of queries.
+        kv_len: number of keys.
+        attn_bias: bias of the scores; where it is -inf the key is not allowed.
+        device: where neither mask nor bias is given.
+
+    Returns:
+        int64; batch and heads are 1 unless mask or bias tell them apart.
+    """
+    parts = [as_four_axes(part) for part in (mask, attn_bias) if part is not None]
+    if not parts:
+        return _causal_count(q_len, kv_len, causal, device).expand(1, 1, q_len)
+    device = parts[0].device
+    if all(part.shape[2] == 1 for part in parts):
+        keep = _keep(parts, slice(0, 1))
+        keep = keep.expand(*keep.shape[:3], kv_len)[:, :, 0]
+        if not causal:
+            return keep.sum(-1, keepdim=True).expand(*keep.shape[:2], q_len)
+        positions = query_positions(q_len, kv_len, device)
+        running = torch.nn.functional.pad(keep.cumsum(-1), (1, 0))
+        return running.index_select(-1, (positions + 1).clamp_min(0))
+    return _count_in_blocks(parts, causal, q_len, kv_len)
+
+
+def check_mask(mask: Tensor, batch: int, heads: int, q_len: int, kv_len: int) -> Tensor:
+    """Return ``mask`` with four axes, or raise.
+
+    Raises:
+        DtypeError: it is not boolean.
+        ArgumentError: it does not broadcast to (batch, heads, q_len, kv_len).
+    """
+    _check_boolean(mask, "attn_mask")
+    return _check_shape(mask, "attn_mask", (batch, heads, q_len, kv_len))
+
+
+def check_bias(bias: Tensor, batch: int, heads: int, q_len: int, kv_len: int) -> Tensor:
+    """Return ``bias`` with four axes, or raise.
+
+    Raises:
+        DtypeError: it is not floating.
+        ArgumentError: it does not broadcast to (batch, heads, q_len, kv_len).
+    """
+    if not bias.dtype.is_floating_point:
+        raise DtypeError(
+            f"attn_bias must be floating, it is added to the scores; got {bias.dtype}. Give a boolean mask as attn_mask."
+        )
+    return _check_shape(bias, "attn_bias", (batch, heads, q_len, kv_len))
+
+
+def check_causal_lengths(q_len: int, kv_len: int) -> None:
+    """Raise ``ArgumentError`` where causal attention would leave queries without keys."""
+    if q_len > kv_len:
+        raise ArgumentError(
+            f"Causal attention needs at least as many keys as queries, got {q_len} queries and {kv_len} keys; "
+            "its last query is aligned with its last key."
+        )
+
+
+def query_positions(q_len: int, kv_len: int, device: torch.device | str | None = None) -> Int[Tensor, " q_len"]:
+    """Return the position of each query among the keys, the last query at the last key."""
+    return torch.arange(q_len, device=device) + (kv_len - q_len)
+
+
+def as_four_axes(tensor: Tensor) -> Tensor:
+    """Return a view with leading axes of length one."""
+    return tensor[(None,) * (4 - tensor.ndim)]
+
+
+def _check_boolean(mask: Tensor, name: str) -> None:
+    if mask.dtype != torch.bool:
+        raise DtypeError(
+            f"{name} must be boolean with True = may attend, got {mask.dtype}; "
+            "give numbers that are added to the scores as attn_bias."
+        )
+
+
+def _check_shape(tensor: Tensor, name: str, target: tuple[int, int, int, int]) -> Tensor:
+    fits = tensor.ndim <= 4 and all(
+        size in (1, wanted) for size, wanted in zip(reversed(tensor.shape), reversed(target), strict=False)
+    )
+    if not fits:
+        raise ArgumentError(
+            f"{name} must broadcast to (batch, heads, q_len, kv_len) = {target}, got the shape {tuple(tensor.shape)}."
+        )
+    return as_four_axes(tensor)
+
+
+def _key_before_or_at_query(q_len: int, kv_len: int, device: torch.device | str | None) -> Tensor:
+    return torch.arange(kv_len, device=device) <= query_positions(q_len, kv_len, device)[:, None]
+
+
+def _causal_count(q_len: int, kv_len: int, causal: bool, device: torch.device | str | None) -> Tensor:
+    if causal:
+        return (query_positions(q_len, kv_len, device) + 1).clamp_min(0)
+    return torch.full((q_len,), kv_len, device=device)
+
+
+def _keep(parts: list[Tensor], rows: slice) -> Tensor:
+    """Return the keep mask of some query rows from masks and biases of four axes."""
+    cut = [part if part.shape[2] == 1 else part[:, :, rows] for part in parts]
+    keep = [part if part.dtype == torch.bool else part > -torch.inf for part in cut]
+    return keep[0] if len(keep) == 1 else keep[0] & keep[1]
+
+
+def _count_in_blocks(parts: list[Tensor], causal: bool, q_len: int, kv_len: int) -> Tensor:
+    outer = torch.broadcast_shapes(*(part.shape[:2] for part in parts))
+    counts = torch.empty(*outer, q_len, dtype=torch.int64, device=parts[0].device)
+    step = max(1, _BLOCK_ELEMENTS // max(1, outer[0] * outer[1] * kv_len))
+    for start in range(0, q_len, step):
+        rows = slice(start, min(start + step, q_len))
+        keep = _keep(parts, rows)
+        keep = keep.expand(*keep.shape[:3], kv_len)
+        if causal:
+            positions = query_positions(q_len, kv_len, keep.device)[rows]
+            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[:, None])
+        counts[:, :, rows] = keep.sum(-1)
+    return counts
