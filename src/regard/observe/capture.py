@@ -7,7 +7,7 @@ its query and key after autocast, and the log-sum-exp that the kernel computed a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class AttentionCall:
         names = ("attn_mask", "attn_bias", "causal", "scale", "softcap")
         return {name: getattr(self, name) for name in names}
 
-    def select_heads(self, heads: Sequence[int]) -> Self:
+    def select_heads(self, heads: Sequence[int]) -> "AttentionCall":
         """Return the same call with only ``heads``, each with its own key head."""
         group = self.query.shape[1] // self.key.shape[1]
         chosen = torch.tensor(list(heads), device=self.query.device)

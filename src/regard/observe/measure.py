@@ -42,7 +42,7 @@ def measure(
         quantiles: also take quantiles.
     """
     call = call if heads is None else call.select_heads(heads)
-    batch, num_heads, q_len, _ = call.query.shape
+    batch, _, q_len, _ = call.query.shape
     names = [name for name in statistics if name in ROW_STATISTICS]
     taken = row_statistics(
         call.query, call.key, statistics=names, lse=call.lse, rows=rows, route="auto", **call.masking

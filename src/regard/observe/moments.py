@@ -5,7 +5,7 @@ any grouping.
 """
 
 from dataclasses import dataclass
-from typing import Self
+
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Moments:
     quantiles: Tensor | None = None
 
     @classmethod
-    def of(cls, values: Tensor, counted: Tensor, empty: Tensor, *, num_all: int, quantiles: bool = False) -> Self:
+    def of(cls, values: Tensor, counted: Tensor, empty: Tensor, *, num_all: int, quantiles: bool = False) -> "Moments":
         """Summarise the rows of one call.
 
         Args:
@@ -60,7 +60,7 @@ class Moments:
             quantiles=_quantiles(values.masked_fill(~valid, torch.inf), num_rows) if quantiles else None,
         )
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Moments") -> "SELF":
         """Return the summary of both sets of rows."""
         return type(self)(
             num_rows=self.num_rows + other.num_rows,
@@ -72,7 +72,7 @@ class Moments:
             maximum=torch.maximum(self.maximum, other.maximum),
         )
 
-    def pick(self, index: int) -> Self:
+    def pick(self, index: int) -> "Moments":
         """Return the summary of one statistic, each tensor (1, heads)."""
         names = ("num_rows", "num_empty", "population", "total", "squares", "minimum", "maximum")
         return type(self)(**{name: getattr(self, name)[index : index + 1] for name in names})

@@ -1,5 +1,7 @@
 """What has been seen so far: statistics per layer and head, and the list of what was not seen."""
 
+import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +41,8 @@ class View:
         self._counts_itself = True
         self._padding: Tensor | None = None
         self._num_calls = 0
+        self._seconds = 0.0
+        self._kernels: Counter[str] = Counter()
 
     # what a person reads
 
@@ -87,7 +91,17 @@ class View:
         """Return how often each attention kernel ran."""
         return kernels_of(self._coverage)
 
-    # what the watching loop tells
+    # what the watching loop tells and takes
+
+    def take_seconds(self) -> float:
+        """Return the seconds spent on statistics since the last time this was asked (host time; a GPU runs on)."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def take_kernels(self) -> dict[str, int]:
+        """Return how often each kernel ran since the last time this was asked."""
+        kernels, self._kernels = dict(self._kernels), Counter()
+        return kernels
 
     @property
     def step(self) -> int:
@@ -109,10 +123,15 @@ class View:
 
     def receive(self, call: AttentionCall) -> None:
         """Take one captured call."""
+        began = time.perf_counter()
         layer = calling_module(self._names)
-        if layer is None:
-            return
+        if layer is not None:
+            self._receive(layer, call)
+            self._seconds += time.perf_counter() - began
+
+    def _receive(self, layer: str, call: AttentionCall) -> None:
         self._num_calls += 1
+        self._kernels[call.kernel] += 1
         entry = self._coverage.setdefault(layer, Coverage(layer=layer))
         entry.calls += 1
         entry.kernels[call.kernel] += 1

@@ -84,7 +84,8 @@ def watch(
     """Watch every attention call of ``model``: exact statistics per head, kernel kept, outputs bit-identical.
 
     Works on any module whose attention goes through ``torch.nn.functional.scaled_dot_product_attention`` or
-    ``regard.attention``; what does not is listed by ``View.coverage()`` with the reason. No n × n tensor is made.
+    ``regard.attention``; what does not is listed by ``View.coverage()`` with the reason. No n by n tensor is
+    made.
 
     Args:
         model: the model; it is not changed.

@@ -1,0 +1,102 @@
+"""The main job, stage by stage: data, train, evaluate, diagnose, ready, report."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from regard._errors import RecordError
+from regard.cli.console import ConsoleProgress
+from regard.diagnose import diagnose
+from regard.readiness import judge, verdict
+from regard.records import Run, Status
+from regard.train import ClassifierConfig, Trainer
+from regard.viewer import summary, write_report
+
+__all__ = ["run_job"]
+
+
+def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> Run:
+    """Run every stage of ``config`` in ``folder``, or go on where an earlier process stopped.
+
+    Args:
+        config: the recipe.
+        folder: the run folder; a finished run in it is shown, an unfinished one is continued.
+        fresh: delete the run that is in the folder first.
+
+    Raises:
+        RecordError: the folder holds a run of another config, or something that is no run.
+    """
+    console = Console(highlight=False)
+    run = _open(config, folder, fresh)
+    if run.finished:
+        console.print(f"{folder} holds this run, finished; --fresh trains it again.\n")
+        console.print(summary(run))
+        return run
+    began = time.perf_counter()
+    run.update(status=Status.RUNNING, message=None)
+    progress = ConsoleProgress(console)
+    trainer = Trainer(config, run, progress)
+    with _stage(console, 1, f"data: {config.data.path or config.data.name or config.data.source}"):
+        for line in trainer.prepare()["summary"]:
+            console.print(f"  {line}")
+    with _stage(console, 2, f"train: {trainer.describe()}"):
+        trainer.train()
+    with _stage(console, 3, "evaluate: the model, the tuned linear baseline, the majority class"):
+        trainer.evaluate()
+    with _stage(console, 4, "diagnose"):
+        diagnosis = diagnose(run)
+        run.write_findings(diagnosis.findings)
+        console.print(f"  {len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
+    with _stage(console, 5, "ready"):
+        items = judge(run)
+        run.write_readiness(items)
+        console.print(f"  {': '.join(verdict(items))}")
+    trainer.finish(time.perf_counter() - began)
+    with _stage(console, 6, "report"):
+        run.write_readiness(judge(run))
+        write_report(run)
+    console.print()
+    console.print(summary(run))
+    return run
+
+
+def _open(config: ClassifierConfig, folder: Path, fresh: bool) -> Run:
+    if fresh and (folder / "run.json").exists():
+        shutil.rmtree(folder)
+    if not (folder / "run.json").exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RecordError(
+                f"A run needs a new or empty folder, got {folder}, which holds other files; name another with --out."
+            )
+        return Run.create(folder, recipe=config.recipe, config=config.to_dict(), seeds={"seed": config.seed})
+    run = Run.open(folder)
+    changed = _difference(run.info.config, config.to_dict())
+    if changed:
+        raise RecordError(
+            f"{folder} holds a run of another configuration ({changed}); name another folder with --out, "
+            "or start over with --fresh."
+        )
+    return run
+
+
+def _difference(before: object, now: object, path: str = "") -> str:
+    """Name the first setting that differs, with both values; empty where none does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            found = _difference(before.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+            if found:
+                return found
+        return ""
+    return "" if before == now else f"{path}: {before} there, {now} here"
+
+
+@contextmanager
+def _stage(console: Console, number: int, title: str) -> Iterator[None]:
+    console.print(f"[bold]{number}/6 {title}[/bold]")
+    began = time.perf_counter()
+    yield
+    console.print(f"  [dim]{time.perf_counter() - began:.1f} s[/dim]")

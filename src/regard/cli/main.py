@@ -1,0 +1,84 @@
+"""The `regard` command: its subcommands, and errors as one sentence."""
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from regard import __version__
+from regard._errors import RegardError
+from regard.cli import demo, inspect, predict, train
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="regard",
+    help="See self-attention, prove it right, build with it, ship it.",
+    epilog="Example: regard demo --fast",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo.register(app)
+train.register(app)
+inspect.register(app)
+predict.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"regard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line; an error is one sentence on stderr and a non-zero exit."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(args=arguments, prog_name="regard", standalone_mode=False)
+    except (RegardError, OSError) as error:
+        if debug or (isinstance(error, OSError) and not _is_expected(error)):
+            raise
+        _fail(_sentence(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("Interrupted. What was written is whole; the same command goes on from there.", code=130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_expected(error: OSError) -> bool:
+    return isinstance(error, RegardError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, RegardError):
+        place = f" at {error.filename}" if error.filename else ""
+        reason = os.strerror(error.errno or 0).lower()
+        return (
+            f"A run folder that can be written is needed, got '{reason}'{place}; "
+            "free space or name another folder with --out."
+        )
+    return str(error)
+
+
+def _fail(message: str, code: int = 1) -> None:
+    typer.echo(f"regard: {message}", err=True)
+    sys.exit(code)

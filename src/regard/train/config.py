@@ -1,0 +1,97 @@
+"""A whole job as data: frozen pydantic models that validate on construction and survive a JSON round trip."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["ClassifierConfig", "DataConfig", "ModelConfig", "OptimConfig", "WatchConfig"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Config):
+    """Where the documents come from and how they are split and cut."""
+
+    source: Literal["table", "hub", "reuters-r8", "reuters-r52", "20newsgroups"] = "table"
+    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file (source=table)")
+    test_path: Path | None = Field(None, description="test file; without it a share of `path` is held out")
+    name: str | None = Field(None, description="hub name or local folder (source=hub)")
+    revision: str | None = None
+    text: str = "text"
+    label: str = "label"
+    validation_share: float = Field(0.1, gt=0, lt=0.5)
+    test_share: float = Field(0.2, gt=0, lt=0.5, description="held out for testing where the source has no test set")
+    max_len: int = Field(256, ge=8, le=512, description="tokens; longer documents are cut, the audit counts them")
+    max_train: int | None = Field(None, ge=16, description="use only this many training documents, chosen by the seed")
+    max_test: int | None = Field(None, ge=16, description="use only this many test documents, chosen by the seed")
+
+    @model_validator(mode="after")
+    def _source_is_given(self) -> "SELF":
+        if self.source == "table" and self.path is None:
+            raise ValueError("data.path must name a CSV, TSV, JSONL or Parquet file: --set data.path=FILE")
+        if self.source == "hub" and self.name is None:
+            raise ValueError("data.name must be a hub name or local folder: --set data.name=NAME")
+        return self
+
+
+class ModelConfig(_Config):
+    """The classifier: a pretrained encoder and how its tokens become one vector."""
+
+    pretrained: Path | Literal["minilm"] = Field("minilm", description="folder in Hugging Face layout, or 'minilm'")
+    pooling: Literal["mean", "first"] = "mean"
+    dropout_p: float = Field(0.1, ge=0, lt=1)
+    attention_dropout_p: float = Field(0.0, ge=0, lt=1, description="above 0 a CPU leaves the fused kernel")
+    attention_dtype: Literal["auto", "float32", "autocast"] = Field(
+        "auto", description="precision of the attention core under autocast; 'auto' is float32 on a CPU (faster there)"
+    )
+
+
+class OptimConfig(_Config):
+    """AdamW with linear warm-up and decay."""
+
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(1e-4, gt=0)
+    head_lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0)
+
+
+class WatchConfig(_Config):
+    """What ``watch`` records while training: some statistics at every step, all of them now and then."""
+
+    every_step: tuple[str, ...] = ("entropy", "normalized_entropy", "first_mass", "padding_mass", "output_norm")
+    sometimes: tuple[str, ...] = (
+        "effective_keys",
+        "collision",
+        "max_weight",
+        "max_score",
+        "self_mass",
+        "previous_mass",
+        "distance",
+        "saturated_share",
+    )
+    interval: int = Field(10, ge=1, description="steps between two looks at `sometimes`, at quantiles and at gradients")
+    rows: Literal["all"] | int = "all"
+
+
+class ClassifierConfig(_Config):
+    """The recipe of a text classifier."""
+
+    recipe: str = "text-classifier"
+    seed: int = 0
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 for every step")
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    watch: WatchConfig = WatchConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return self.model_dump(mode="json")

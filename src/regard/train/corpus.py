@@ -1,0 +1,141 @@
+"""From a data config to audited, split and encoded documents."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regard._errors import DataError
+from regard.data import (
+    Documents,
+    Tokenizer,
+    audit,
+    drop_empty,
+    load_hub,
+    load_newsgroups,
+    load_reuters_r8,
+    load_reuters_r52,
+    load_table,
+    require_known_labels,
+    split_documents,
+)
+from regard.records import Run
+from regard.train.config import DataConfig
+from regard.train.progress import Progress
+
+__all__ = ["Corpus", "EncodedSplit", "build_corpus"]
+
+_PUBLISHED = {
+    "reuters-r8": load_reuters_r8,
+    "reuters-r52": load_reuters_r52,
+    "20newsgroups": load_newsgroups,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSplit:
+    """Documents of one split with their token ids, cut to the model's length, and label indices."""
+
+    documents: Documents
+    ids: list[list[int]]
+    targets: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The splits of one job; ``labels`` are the class names in the order of the model's outputs."""
+
+    labels: list[str]
+    splits: dict[str, EncodedSplit]
+    audit: dict[str, Any]
+
+
+def build_corpus(config: DataConfig, tokenizer: Tokenizer, *, seed: int, run: Run, progress: Progress) -> Corpus:
+    """Load, split, audit and encode; write ``audit.json`` and ``split.json``.
+
+    The validation set is taken from the training documents; a published test set is never touched. Documents without
+    text are left out and counted in the audit's warnings.
+
+    Raises:
+        DataError: a file, column, label or text that cannot be used.
+    """
+    splits, dropped = _split(config, seed)
+    encoded = {name: tokenizer.encode(documents.texts, config.max_len) for name, documents in splits.items()}
+    lengths = {name: found.lengths for name, found in encoded.items()}
+    if run.has("audit"):
+        content = run.read("audit")
+    else:
+        progress.say("Looking for duplicates between the splits …")
+        content = audit(splits, lengths=lengths, max_len=config.max_len)
+        if dropped:
+            content["warnings"].append(f"{len(dropped)} rows without text were left out, the first {dropped[0]}.")
+        content["dropped_empty"] = dropped
+        run.write("audit", content)
+        run.event("data", summary=content["summary"], warnings=content["warnings"])
+    labels = sorted(set(splits["train"].labels))
+    index = {label: number for number, label in enumerate(labels)}
+    run.write("split", {name: _fingerprint(documents) for name, documents in splits.items()})
+    return Corpus(
+        labels=labels,
+        splits={
+            name: EncodedSplit(
+                documents=documents, ids=encoded[name].ids, targets=[index[label] for label in documents.labels]
+            )
+            for name, documents in splits.items()
+        },
+        audit=content,
+    )
+
+
+def _split(config: DataConfig, seed: int) -> tuple[dict[str, Documents], list[str]]:
+    train, test, dropped = _load(config)
+    if test is None:
+        train, test = split_documents(train, share=config.test_share, seed=seed)
+    require_known_labels(train, test)
+    if config.max_train is not None and config.max_train < len(train):
+        _, train = split_documents(train, share=config.max_train / len(train), seed=seed)
+    if config.max_test is not None and config.max_test < len(test):
+        _, test = split_documents(test, share=config.max_test / len(test), seed=seed)
+    train, validation = split_documents(train, share=config.validation_share, seed=seed)
+    if len(set(train.labels)) < 2:
+        raise DataError(f"A classifier needs two classes or more, got only {train.labels[0]!r} in {train.name}.")
+    return {"train": train, "validation": validation, "test": test}, dropped
+
+
+def _load(config: DataConfig) -> tuple[Documents, Documents | None, list[str]]:
+    if config.source in _PUBLISHED:
+        train, test = _PUBLISHED[config.source]()
+        return train, test, []
+    if config.source == "hub":
+        assert config.name is not None
+        train = load_hub(config.name, split="train", text=config.text, label=config.label, revision=config.revision)
+        return *drop_empty(train)[:1], None, drop_empty(train)[1]
+    assert config.path is not None
+    train, dropped = _read(config.path, config)
+    if config.test_path is None:
+        return train, None, dropped
+    test, more = _read(config.test_path, config)
+    return train, test, [*dropped, *more]
+
+
+def _read(path: Path, config: DataConfig) -> tuple[Documents, list[str]]:
+    return drop_empty(load_table(path, text=config.text, label=config.label))
+
+
+def _fingerprint(documents: Documents) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for text, label in zip(documents.texts, documents.labels, strict=True):
+        digest.update(f"{label}\t{text}\n".encode())
+    return {"num_rows": len(documents), "sha256": digest.hexdigest(), "rows": _ranges(documents.rows)}
+
+
+def _ranges(rows: Sequence[int]) -> list[list[int]]:
+    """Return ascending row numbers as [first, last] ranges, which keeps the file small."""
+    ranges: list[list[int]] = []
+    for row in sorted(rows):
+        if ranges and row == ranges[-1][1] + 1:
+            ranges[-1][1] = row
+        else:
+            ranges.append([row, row])
+    return ranges

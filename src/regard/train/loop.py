@@ -1,0 +1,265 @@
+"""The training loop: thin, watched at every step, exactly resumable."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from regard._errors import TrainingError
+from regard.observe import HeadRecorder, View, watch
+from regard.records import Run, Status
+from regard.train.checkpoint import load_checkpoint, save_checkpoint
+from regard.train.config import OptimConfig, WatchConfig
+from regard.train.gradients import GradientProbe
+from regard.train.interruption import Interruption
+from regard.train.progress import Progress
+
+__all__ = ["BatchLoss", "Fit", "Task", "linear_schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoss:
+    """Mean loss of a batch, its real tokens, and its cells including padding."""
+
+    loss: Tensor
+    num_tokens: int
+    num_cells: int
+
+
+class Task(Protocol):
+    """What the loop needs to know of a task; ``batches`` is a pure function of the epoch, so that resuming is exact."""
+
+    model: nn.Module
+
+    def batches(self, epoch: int) -> Sequence[Sequence[int]]:
+        """Return the batches of ``epoch``, counted from 0; every epoch has the same number of them."""
+        ...
+
+    def loss(self, batch: Sequence[int]) -> BatchLoss:
+        """Run the model on ``batch``."""
+        ...
+
+    def parameter_groups(self, optim: OptimConfig) -> list[dict[str, Any]]:
+        """Return AdamW's parameter groups with their peak learning rates."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Measure the model on the validation set."""
+        ...
+
+
+def linear_schedule(step: int, total: int, warmup: int) -> float:
+    """Return the factor of the peak learning rate at ``step`` (from 1): linear warm-up, then linear decay to 0."""
+    if step <= warmup:
+        return step / max(warmup, 1)
+    return (total - step + 1) / (total - warmup)
+
+
+class Fit:
+    """One training of ``task``, writing events, statistics and checkpoints into ``run``.
+
+    Args:
+        task: model, batches and loss.
+        run: the run folder; a checkpoint in it is resumed.
+        optim: the optimizer's settings.
+        watching: what to record of attention.
+        checkpoint_every_s: seconds between checkpoints.
+        progress: told what happens.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        run: Run,
+        optim: OptimConfig,
+        watching: WatchConfig,
+        checkpoint_every_s: float,
+        progress: Progress,
+    ) -> None:
+        self._task = task
+        self._run = run
+        self._optim = optim
+        self._every_s = checkpoint_every_s
+        self._progress = progress
+        self._interval = watching.interval
+        groups = task.parameter_groups(optim)
+        self._peaks = [group["lr"] for group in groups]
+        self._optimizer = torch.optim.AdamW(groups, fused=True)
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._gradients = GradientProbe(task.model)
+        self._recorder = HeadRecorder(run.heads)
+        every = dict.fromkeys(watching.every_step, 1) | dict.fromkeys(watching.sometimes, watching.interval)
+        self._watch = watch(
+            task.model,
+            list(every),
+            rows=watching.rows,
+            every=every,
+            quantiles_every=watching.interval,
+            recorder=self._recorder,
+        )
+        self._per_epoch = len(task.batches(0))
+        self._total = self._per_epoch * optim.epochs
+        self._step = 0
+        self._state: dict[str, Any] = {"wall_s": 0.0, "cpu_s": 0.0, "tokens": 0, "watch_s": 0.0, "kernels": {}}
+
+    @property
+    def view(self) -> View:
+        """What ``watch`` has seen since this process began to train."""
+        return self._watch.view
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, from the checkpoint if there is one.
+
+        Returns:
+            Totals over all processes that worked on this run: ``steps``, ``tokens``, ``kernels`` and the seconds
+            ``wall_s``, ``cpu_s`` and ``watch_s``.
+
+        Raises:
+            TrainingError: the loss is no longer a finite number.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of the last whole step was written.
+            RecordError: the checkpoint cannot be read.
+        """
+        self._resume()
+        self._progress.start("training", self._total, self._step)
+        clock = _Clock(self._state)
+        try:
+            with Interruption() as interruption:
+                if self._ended_an_epoch():
+                    self._validate()
+                while self._step < self._total:
+                    self._epoch(interruption, clock)
+                    self._validate()
+                    self._checkpoint(clock)
+        finally:
+            self._progress.stop()
+        return {"steps": self._total, **self._state}
+
+    def _resume(self) -> None:
+        if not self._checkpoint_path.exists():
+            self._run.truncate(0)
+            return
+        self._step, self._state = load_checkpoint(
+            self._checkpoint_path, model=self._task.model, optimizer=self._optimizer
+        )
+        self._run.truncate(self._step)
+        self._run.event("resume", step=self._step)
+        self._progress.say(f"Going on from the checkpoint at step {self._step} of {self._total}.")
+
+    def _epoch(self, interruption: Interruption, clock: "_Clock") -> None:
+        epoch, position = divmod(self._step, self._per_epoch)
+        batches = self._task.batches(epoch)
+        self._task.model.train()
+        with self._watch as view:
+            for batch in batches[position:]:
+                view.at(self._step + 1)
+                self._train_step(epoch, batch)
+                if interruption.requested:
+                    self._interrupt(clock)
+                if clock.since_checkpoint() >= self._every_s and self._step % self._per_epoch:
+                    self._checkpoint(clock)
+
+    def _train_step(self, epoch: int, batch: Sequence[int]) -> None:
+        began = time.perf_counter()
+        step = self._step + 1
+        factor = linear_schedule(step, self._total, round(self._total * self._optim.warmup_share))
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+        result = self._task.loss(batch)
+        result.loss.backward()
+        if (step - 1) % self._interval == 0:
+            self._run.event("gradients", step=step, layers=self._gradients.read())
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._optim.clip_norm))
+        loss = float(result.loss.detach())
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._diverged(step, epoch, loss, norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._step = step
+        self._state["tokens"] += result.num_tokens
+        speed = result.num_tokens / (time.perf_counter() - began)
+        self._run.event(
+            "step",
+            step=step,
+            epoch=epoch + 1,
+            loss=loss,
+            lr=self._optimizer.param_groups[0]["lr"],
+            grad_norm=norm,
+            tokens=result.num_tokens,
+            tokens_per_s=round(speed, 1),
+            padding_share=round(1.0 - result.num_tokens / result.num_cells, 6),
+        )
+        self._progress.advance(loss=loss, tokens=float(result.num_tokens))
+
+    def _diverged(self, step: int, epoch: int, loss: float, norm: float) -> None:
+        self._recorder.flush()
+        self._run.event("step", step=step, epoch=epoch + 1, level="error", loss=loss, grad_norm=norm)
+        self._run.update(status=Status.FAILED, message=f"loss {loss}, gradient norm {norm} at step {step}")
+        raise TrainingError(
+            f"Loss and gradient must be finite numbers, got loss {loss} and gradient norm {norm} at step {step}; "
+            f"see `regard diagnose {self._run.folder}`, then lower optim.lr or raise optim.warmup_share."
+        )
+
+    def _validate(self) -> None:
+        self._task.model.eval()
+        metrics = self._task.validate()
+        epoch = self._step // self._per_epoch
+        self._run.event("validation", step=self._step, epoch=epoch, **metrics)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self._progress.say(f"Epoch {epoch} of {self._optim.epochs}: validation {told}")
+
+    def _ended_an_epoch(self) -> bool:
+        """Whether the process before this one stopped after an epoch's last step and before its validation."""
+        if self._step == 0 or self._step % self._per_epoch:
+            return False
+        return all(event["step"] != self._step for event in self._run.events("validation"))
+
+    def _interrupt(self, clock: "_Clock") -> None:
+        self._checkpoint(clock)
+        self._run.event("interrupted", step=self._step)
+        self._run.update(status=Status.INTERRUPTED, message=f"stopped by hand after step {self._step}")
+        raise KeyboardInterrupt
+
+    def _checkpoint(self, clock: "_Clock") -> None:
+        self._recorder.flush()
+        clock.tick()
+        self._count_kernels()
+        save_checkpoint(
+            self._checkpoint_path,
+            step=self._step,
+            model=self._task.model,
+            optimizer=self._optimizer,
+            state=self._state,
+        )
+        self._run.event("checkpoint", step=self._step)
+
+    def _count_kernels(self) -> None:
+        self._state["watch_s"] += self.view.take_seconds()
+        for name, count in self.view.take_kernels().items():
+            self._state["kernels"][name] = self._state["kernels"].get(name, 0) + count
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self._run.folder / "checkpoint.pt"
+
+
+class _Clock:
+    """Adds the time since the last tick to a run's totals, so that they add up over interruptions."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def since_checkpoint(self) -> float:
+        return time.perf_counter() - self._wall
+
+    def tick(self) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._state["wall_s"] += wall - self._wall
+        self._state["cpu_s"] += cpu - self._cpu
+        self._wall, self._cpu = wall, cpu

@@ -1,0 +1,174 @@
+"""The job of a text classifier: prepare, train, evaluate, finish, each resumable."""
+
+import time
+from typing import Any
+
+import torch
+
+from regard._errors import ArgumentError
+from regard.data import Tokenizer, load_tokenizer
+from regard.evaluate import Predictions, linear_baseline, majority_baseline, score_classifiers
+from regard.models import (
+    BertForSequenceClassification,
+    load_bert,
+    load_classifier,
+    minilm_folder,
+    save_classifier,
+)
+from regard.records import Run, Status
+from regard.train.classifier import ClassifierTask
+from regard.train.config import ClassifierConfig
+from regard.train.corpus import Corpus, build_corpus
+from regard.train.hardware import choose_hardware, git_commit, versions
+from regard.train.loop import Fit
+from regard.train.progress import Progress, Silent
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Fine-tunes a pretrained encoder on labelled documents and writes everything into a run folder.
+
+    Call ``prepare``, ``train``, ``evaluate`` and ``finish`` in this order; each skips what an earlier process finished.
+
+    Args:
+        config: the recipe.
+        run: the run folder.
+        progress: told what happens.
+    """
+
+    def __init__(self, config: ClassifierConfig, run: Run, progress: Progress | None = None) -> None:
+        self._config = config
+        self._run = run
+        self._progress = progress or Silent()
+        self._hardware = choose_hardware(config.device, config.precision)
+        pretrained = config.model.pretrained
+        self._pretrained = minilm_folder() if pretrained == "minilm" else pretrained
+        self._tokenizer: Tokenizer = load_tokenizer(self._pretrained)
+        self._corpus: Corpus | None = None
+        self._model: BertForSequenceClassification | None = None
+
+    def prepare(self) -> dict[str, Any]:
+        """Load, split, audit and encode the documents; return the audit."""
+        self._corpus = build_corpus(
+            self._config.data, self._tokenizer, seed=self._config.seed, run=self._run, progress=self._progress
+        )
+        self._run.update(versions=versions(), device=self._hardware.to_dict(), git_commit=git_commit())
+        return self._corpus.audit
+
+    def describe(self) -> str:
+        """Return one line on what will be trained and on what."""
+        precision = str(self._hardware.precision).removeprefix("torch.")
+        return f"{self._config.optim.epochs} epochs on {self._hardware.name}, {precision} ({self._hardware.reason})"
+
+    def train(self) -> None:
+        """Fine-tune to the end, from the checkpoint if there is one, and write the model."""
+        folder = self._run.folder / "model"
+        if next(self._run.events("trained"), None) is not None:
+            self._model = load_classifier(folder, attention_dtype=self._attention_dtype())
+            self._progress.say("The model of this run is trained already.")
+            return
+        torch.manual_seed(self._config.seed)
+        self._model = self._new_model()
+        fit = Fit(
+            self._task(),
+            run=self._run,
+            optim=self._config.optim,
+            watching=self._config.watch,
+            checkpoint_every_s=self._config.checkpoint_every_s,
+            progress=self._progress,
+        )
+        totals = fit.run()
+        self._run.heads.finish()
+        save_classifier(self._model, folder)
+        self._tokenizer.save(folder)
+        self._run.write("labels", self._ready().labels)
+        self._run.update(kernels=totals.pop("kernels"), coverage=[entry.to_dict() for entry in fit.view.coverage()])
+        self._run.event("trained", **totals)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score the model and the baselines on the test set; write ``metrics.json`` and return its content."""
+        if self._run.has("metrics"):
+            content: dict[str, Any] = self._run.read("metrics")
+            return content
+        corpus = self._ready()
+        train, validation, test = (corpus.splits[name] for name in ("train", "validation", "test"))
+        model = self._predictions()
+        linear = linear_baseline(
+            train.documents.texts,
+            train.targets,
+            validation.documents.texts,
+            validation.targets,
+            test.documents.texts,
+            seed=self._config.seed,
+        )
+        majority = majority_baseline(train.targets, len(test.ids), corpus.labels)
+        content = score_classifiers(corpus.labels, test.targets, [model, linear, majority])
+        self._run.write("metrics", content)
+        return content
+
+    def finish(self, wall_s: float) -> None:
+        """Mark the run as finished and drop the checkpoint, which the written model replaces."""
+        trained = next(self._run.events("trained"), {})
+        self._run.update(
+            status=Status.FINISHED, wall_s=round(wall_s, 2), cpu_s=round(time.process_time(), 2), message=None
+        )
+        self._run.event("finished", steps=trained.get("steps"))
+        (self._run.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _predictions(self) -> Predictions:
+        task, test = self._task(), self._ready().splits["test"]
+        began = time.perf_counter()
+        probabilities = task.predict(test)
+        seconds = time.perf_counter() - began
+        return Predictions(
+            name=f"{self._pretrained_name()}, fine-tuned",
+            kind="model",
+            scores=probabilities,
+            predicted=probabilities.argmax(axis=1),
+            are_probabilities=True,
+            details={
+                "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+                "seconds": round(seconds, 2),
+                "documents_per_s": round(len(test.ids) / seconds, 1),
+            },
+        )
+
+    def _ready(self) -> Corpus:
+        if self._corpus is None:
+            raise ArgumentError("A trainer must prepare its documents before it trains or evaluates; call prepare().")
+        return self._corpus
+
+    def _task(self) -> ClassifierTask:
+        if self._model is None:
+            raise ArgumentError("A trainer must train before it evaluates; call train().")
+        return ClassifierTask(
+            self._model,
+            self._ready(),
+            batch_size=self._config.optim.batch_size,
+            seed=self._config.seed,
+            hardware=self._hardware,
+            pad_id=self._tokenizer.pad_id,
+        )
+
+    def _pretrained_name(self) -> str:
+        pretrained = self._config.model.pretrained
+        return "MiniLM" if pretrained == "minilm" else pretrained.name
+
+    def _new_model(self) -> BertForSequenceClassification:
+        settings = self._config.model
+        encoder = load_bert(
+            self._pretrained,
+            dropout_p=settings.dropout_p,
+            attention_dropout_p=settings.attention_dropout_p,
+            attention_dtype=self._attention_dtype(),
+        )
+        return BertForSequenceClassification(
+            encoder, len(self._ready().labels), pooling=settings.pooling, dropout_p=settings.dropout_p
+        )
+
+    def _attention_dtype(self) -> torch.dtype | None:
+        wanted = self._config.model.attention_dtype
+        if wanted == "auto":
+            return self._hardware.attention_dtype
+        return torch.float32 if wanted == "float32" else None

@@ -1,0 +1,249 @@
+"""The whole job on a small file: every stage writes its part, bad input loses nothing, a stopped job goes on."""
+
+import csv
+import errno
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regard.records import Run, Status, Verdict
+
+Command = Callable[..., tuple[int, str, str]]
+FILES = {"run.json", "events.jsonl", "heads.parquet", "audit.json", "split.json", "labels.json"} | {
+    "metrics.json",
+    "findings.json",
+    "readiness.json",
+    "report.html",
+    "model",
+}
+
+
+def settings(path: Path, pretrained: Path, *more: str) -> list[str]:
+    values = [
+        f"data.path={path}",
+        "data.text=body",
+        "data.label=topic",
+        f"model.pretrained={pretrained}",
+        "data.max_len=32",
+        "optim.epochs=2",
+        "optim.lr=3e-3",
+        *more,
+    ]
+    return [part for value in values for part in ("--set", value)]
+
+
+def metrics_of(folder: Path) -> Any:
+    content = json.loads((folder / "metrics.json").read_text())
+    for model in content["models"]:
+        for name in ("seconds", "documents_per_s"):
+            model["details"].pop(name, None)
+    return content
+
+
+def losses(folder: Path) -> list[float]:
+    return [event["loss"] for event in Run.open(folder).events("step")]
+
+
+@pytest.fixture
+def finished(regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path) -> tuple[Path, str]:
+    folder = tmp_path / "run"
+    code, out, err = regard_command("train", "text-classifier", *settings(news_file, tiny_pretrained), "--out", folder)
+    assert code == 0, err
+    return folder, out
+
+
+def test_every_stage_writes_its_part(finished: tuple[Path, str]) -> None:
+    folder, out = finished
+    assert {path.name for path in folder.iterdir()} == FILES
+    run = Run.open(folder)
+    assert run.info.status is Status.FINISHED
+    assert run.info.kernels == {"_scaled_dot_product_flash_attention_for_cpu": len(losses(folder)) * 2}
+    assert [entry["seen"] for entry in run.info.coverage] == [True, True]
+    assert [f"{number}/6" in out for number in range(1, 7)] == [True] * 6
+    assert "report.html" in out
+    verdicts = {item.verdict for item in run.readiness()}
+    assert Verdict.NOT_DONE in verdicts
+
+
+def test_a_finished_run_is_shown_and_not_trained_again(
+    finished: tuple[Path, str], regard_command: Command, news_file: Path, tiny_pretrained: Path
+) -> None:
+    folder, _ = finished
+    before = (folder / "events.jsonl").read_bytes()
+    code, out, _ = regard_command("train", "text-classifier", *settings(news_file, tiny_pretrained), "--out", folder)
+    assert code == 0
+    assert "finished; --fresh trains it again" in out
+    assert (folder / "events.jsonl").read_bytes() == before
+
+
+def test_two_runs_are_identical(
+    finished: tuple[Path, str], regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    other = tmp_path / "again"
+    code, _, _ = regard_command("train", "text-classifier", *settings(news_file, tiny_pretrained), "--out", other)
+    assert code == 0
+    assert losses(other) == losses(folder)
+    assert metrics_of(other) == metrics_of(folder)
+
+
+def test_another_configuration_is_refused(
+    finished: tuple[Path, str], regard_command: Command, news_file: Path, tiny_pretrained: Path
+) -> None:
+    folder, _ = finished
+    changed = settings(news_file, tiny_pretrained, "optim.batch_size=8")
+    code, _, err = regard_command("train", "text-classifier", *changed, "--out", folder)
+    assert code == 1
+    assert "optim.batch_size: 16 there, 8 here" in err
+
+
+def test_saved_runs_can_be_read_by_every_command(finished: tuple[Path, str], regard_command: Command) -> None:
+    folder, _ = finished
+    assert regard_command("show", folder)[0] == 0
+    code, out, _ = regard_command("ready", folder)
+    assert code == 1
+    assert "not done" in out
+    code, out, _ = regard_command("ready", folder, "--json")
+    assert json.loads(out)["verdict"]
+    code, out, _ = regard_command("diagnose", folder)
+    assert "rules judged" in out
+    code, out, _ = regard_command("report", folder)
+    assert (code, out.strip()) == (0, str(folder / "report.html"))
+    code, out, _ = regard_command("predict", folder, "crude barrel opec pipeline the of refinery gas", "--top", "1")
+    assert code == 0
+    assert re.fullmatch(r"(grain|money|oil) [01]\.\d{3}\n", out)
+
+
+def test_predict_refuses_an_empty_text(finished: tuple[Path, str], regard_command: Command) -> None:
+    code, _, err = regard_command("predict", finished[0], " ")
+    assert code == 1
+    assert "must hold a word" in err
+
+
+def test_a_killed_job_goes_on_to_the_same_result(
+    finished: tuple[Path, str], news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    other = tmp_path / "killed"
+    arguments = [*settings(news_file, tiny_pretrained, "checkpoint_every_s=0"), "--out", str(other)]
+    command = [sys.executable, "-m", "regard", "train", "text-classifier", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (other / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert Run.open(other).info.status is Status.RUNNING
+    subprocess.run(command, check=True, capture_output=True)
+    assert losses(other) == losses(folder)
+    assert metrics_of(other) == metrics_of(folder)
+    assert any(Run.open(other).events("resume"))
+
+
+def test_ctrl_c_ends_with_a_sentence_and_a_whole_folder(news_file: Path, tiny_pretrained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    arguments = [*settings(news_file, tiny_pretrained, "optim.epochs=200"), "--out", str(folder)]
+    command = [sys.executable, "-m", "regard", "train", "text-classifier", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        events = folder / "events.jsonl"
+        while not (events.exists() and '"step"' in events.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "goes on from there" in err
+    assert Run.open(folder).info.status is Status.INTERRUPTED
+    assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, "news.csv"),
+        (["title,body", "grain,wheat"], "topic"),
+        (["topic,body", "grain,wheat", "oil,crude", "grain,corn", "oil,opec", "once,alone"], "once"),
+        (["topic,body", "grain,", "oil,"], "text"),
+        (["topic,body", *[f"grain,wheat {n}" for n in range(20)]], "two classes"),
+    ],
+)
+def test_bad_data_gets_one_sentence_and_leaves_no_half_written_file(
+    regard_command: Command, tiny_pretrained: Path, tmp_path: Path, lines: list[str] | None, message: str
+) -> None:
+    path = tmp_path / "news.csv"
+    if lines is not None:
+        path.write_text("\n".join(lines))
+    folder = tmp_path / "run"
+    code, _, err = regard_command("train", "text-classifier", *settings(path, tiny_pretrained), "--out", folder)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert message in err
+    assert not list(folder.rglob("*.tmp"))
+    assert not (folder / "audit.json").exists()
+
+
+def test_a_class_absent_from_train_is_named(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    test_file = tmp_path / "test.csv"
+    with test_file.open("w", newline="") as file:
+        csv.writer(file).writerows([["topic", "body"], ["grain", "wheat corn"], ["sport", "the match ended"]])
+    given = settings(news_file, tiny_pretrained, f"data.test_path={test_file}")
+    code, _, err = regard_command("train", "text-classifier", *given, "--out", tmp_path / "run")
+    assert code == 1
+    assert "sport" in err
+
+
+def test_a_full_disk_gets_one_sentence(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    folder = tmp_path / "run"
+    code, _, err = regard_command("train", "text-classifier", *settings(news_file, tiny_pretrained), "--out", folder)
+    assert code == 1
+    assert "no space left on device" in err
+    assert err.count("\n") == 1
+    assert not list(folder.rglob("*.tmp"))
+    assert Run.open(folder).info.status is not Status.FINISHED
+
+
+def test_a_checkpoint_of_another_version_is_refused(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    folder = tmp_path / "run"
+    given = settings(news_file, tiny_pretrained)
+    Run.create(folder, recipe="text-classifier")
+    (folder / "run.json").unlink()
+    torch.save({"version": 0}, folder / "checkpoint.pt")
+    code, _, err = regard_command("train", "text-classifier", *given, "--out", folder)
+    assert code == 1
+    assert "holds other files" in err
+
+
+def test_a_folder_with_other_files_is_refused(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    given = settings(news_file, tiny_pretrained)
+    code, _, err = regard_command("train", "text-classifier", *given, "--out", folder, "--fresh")
+    assert code == 1
+    assert "which holds other files" in err
+    assert (folder / "thesis.txt").read_text() == "mine"

@@ -1,0 +1,169 @@
+"""The loop is watched at every step, and a stopped run goes on to the same end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regard import RegardError
+from regard.modules import MultiHeadAttention
+from regard.records import Run, Status
+from regard.train import BatchLoss, Fit, OptimConfig, Silent, WatchConfig, linear_schedule
+
+OPTIM = OptimConfig(epochs=3, lr=1e-2)
+WATCHING = WatchConfig(every_step=("entropy", "output_norm"), sometimes=("max_weight",), interval=3)
+
+
+class TinyModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.ModuleDict({"attention": MultiHeadAttention(8, 2)})
+        self.drop = nn.Dropout(0.3)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.drop(self.block["attention"](x))).squeeze(-1)
+
+
+class TinyTask:
+    """Predict the sum of each row; five batches an epoch."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.model: nn.Module = TinyModel()
+        self.inputs = torch.randn(20, 6, 8)
+        self.num_losses = 0
+        self.fail_at = fail_at
+        self.stop_at: int | None = None
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng([7, epoch]).permutation(20)
+        return [order[i : i + 4].tolist() for i in range(0, 20, 4)]
+
+    def loss(self, batch: Sequence[int]) -> BatchLoss:
+        self.num_losses += 1
+        if self.num_losses == self.stop_at:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)
+        x = self.inputs[list(batch)]
+        loss = (self.model(x) - x.sum(-1)).square().mean()
+        if self.num_losses == self.fail_at:
+            loss = loss * torch.nan
+        return BatchLoss(loss=loss, num_tokens=22, num_cells=24)
+
+    def parameter_groups(self, optim: OptimConfig) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "lr": optim.lr}]
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            return {"loss": float((self.model(self.inputs) - self.inputs.sum(-1)).square().mean())}
+
+
+def fit(run: Run, task: TinyTask, every_s: float = 1e9) -> dict[str, Any]:
+    job = Fit(task, run=run, optim=OPTIM, watching=WATCHING, checkpoint_every_s=every_s, progress=Silent())
+    return job.run()
+
+
+def trace(run: Run) -> list[tuple[Any, ...]]:
+    """Everything that a step wrote, without times."""
+    return [
+        (event["event"], event["step"], event.get("loss"), event.get("grad_norm"), str(event.get("layers")))
+        for event in run.events("step", "gradients", "validation")
+    ]
+
+
+def heads(run: Run) -> list[tuple[Any, ...]]:
+    found = run.heads.query("SELECT step, layer, head, statistic, mean, q50 FROM heads ORDER BY ALL")
+    return [tuple(map(str, row)) for row in zip(*found.values(), strict=True)]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Run:
+    run = Run.create(tmp_path / "whole", recipe="tiny")
+    fit(run, TinyTask())
+    return run
+
+
+def test_every_step_is_recorded_and_watched(whole: Run) -> None:
+    assert [event["step"] for event in whole.events("step")] == list(range(1, 16))
+    assert [event["epoch"] for event in whole.events("validation")] == [1, 2, 3]
+    steps = whole.heads.query("SELECT DISTINCT step FROM heads WHERE statistic = 'entropy' ORDER BY step")["step"]
+    assert steps.tolist() == list(range(1, 16))
+    sometimes = whole.heads.query("SELECT DISTINCT step FROM heads WHERE statistic = 'max_weight' ORDER BY step")[
+        "step"
+    ]
+    assert sometimes.tolist() == [1, 4, 7, 10, 13]
+    event = next(whole.events("step"))
+    assert event["padding_share"] == pytest.approx(1 - 22 / 24, abs=1e-6)
+
+
+def test_training_is_the_same_watched_or_not(whole: Run, tmp_path: Path) -> None:
+    task = TinyTask()
+    run = Run.create(tmp_path / "unwatched", recipe="tiny")
+    job = Fit(task, run=run, optim=OPTIM, watching=WATCHING, checkpoint_every_s=1e9, progress=Silent())
+    job._watch.start = lambda: job.view  # type: ignore[method-assign]
+    job.run()
+    assert trace(run) == trace(whole)
+    assert not run.heads.exists
+
+
+def test_validation_is_not_watched(whole: Run) -> None:
+    rows = whole.heads.query("SELECT DISTINCT num_rows FROM heads")["num_rows"]
+    assert rows.tolist() == [4 * 6]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 12, 15])
+def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, tmp_path: Path, stop_at: int) -> None:
+    run = Run.create(tmp_path / "stopped", recipe="tiny")
+    task = TinyTask()
+    task.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, task)
+    assert Run.open(run.folder).info.status is Status.INTERRUPTED
+    totals = fit(Run.open(run.folder), TinyTask())
+    assert trace(run) == trace(whole)
+    assert heads(run) == heads(whole)
+    assert totals["tokens"] == 15 * 22
+    assert totals["kernels"] == {"_scaled_dot_product_flash_attention_for_cpu": 15}
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(whole: Run, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    task = TinyTask()
+    original = task.loss
+
+    def dying(batch: Sequence[int]) -> BatchLoss:
+        if task.num_losses == 8:
+            raise Killed
+        return original(batch)
+
+    task.loss = dying  # type: ignore[method-assign]
+    run = Run.create(tmp_path / "killed", recipe="tiny")
+    with pytest.raises(Killed):
+        fit(run, task, every_s=0.0)
+    assert [event["step"] for event in run.events("checkpoint")][-1] == 8
+    fit(Run.open(run.folder), TinyTask(), every_s=0.0)
+    assert trace(run) == trace(whole)
+    assert heads(run) == heads(whole)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "nan", recipe="tiny")
+    with pytest.raises(RegardError, match="finite numbers, got loss nan .* at step 3"):
+        fit(run, TinyTask(fail_at=3))
+    assert Run.open(run.folder).info.status is Status.FAILED
+    assert list(run.events("step"))[-1]["loss"] is None
+
+
+def test_schedule_warms_up_and_ends_at_zero() -> None:
+    factors = [linear_schedule(step, 10, 2) for step in range(1, 11)]
+    assert factors[:3] == [0.5, 1.0, 1.0]
+    assert factors[-1] == pytest.approx(1 / 8)
+    assert factors[2:] == sorted(factors[2:], reverse=True)

@@ -1,0 +1,50 @@
+"""A recipe is a whole config; a setting changes one value or is refused in one sentence."""
+
+import json
+
+import pytest
+
+from regard import RegardError
+from regard.train import RECIPES, ClassifierConfig, configure
+
+
+@pytest.mark.parametrize("recipe", ["demo", "demo-fast"])
+def test_recipe_survives_a_json_round_trip(recipe: str) -> None:
+    config = configure(recipe)
+    assert ClassifierConfig.model_validate(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_every_recipe_says_what_it_is() -> None:
+    assert all((function.__doc__ or "").strip() for function in RECIPES.values())
+
+
+def test_settings_change_single_values() -> None:
+    config = configure("demo", ["optim.lr=5e-5", "data.max_len=128", "model.pooling=first", "watch.rows=64"])
+    assert (config.optim.lr, config.data.max_len, config.model.pooling, config.watch.rows) == (5e-5, 128, "first", 64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["optim.lr"], r"path=value, such as optim\.lr=1e-4; got 'optim\.lr'"),
+        (["optim.learning_rate=1"], "field of the recipe, got 'optim.learning_rate'"),
+        (["optin.lr=1"], "did you mean 'optim'"),
+        (["optim.lr.value=1"], "field of the recipe, got 'optim.lr.value'"),
+        (["optim.lr=-1"], "optim.lr: Input should be greater than 0, got -1"),
+        (["data.max_len=4096"], "data.max_len: Input should be less than or equal to 512, got 4096"),
+        (["model.pooling=max"], "model.pooling: Input should be 'mean' or 'first', got 'max'"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: list[str], message: str) -> None:
+    with pytest.raises(RegardError, match=message):
+        configure("demo", settings)
+
+
+def test_a_table_needs_a_path() -> None:
+    with pytest.raises(RegardError, match="--set data.path=FILE"):
+        configure("text-classifier")
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(RegardError, match="one of demo, demo-fast, text-classifier; got 'demos'"):
+        configure("demos")
