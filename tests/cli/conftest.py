@@ -12,11 +12,11 @@ from regard.data import train_wordpiece
 from regard.models import Bert, BertConfig, save_bert
 
 TOPICS = {
-    "grain": "wheat corn harvest bushels farm crop tonnes soybean".split(),
-    "money": "bank rate dollar yen currency loan credit treasury".split(),
-    "oil": "crude barrel opec pipeline refinery gas drilling well".split(),
+    "grain": ["wheat", "corn", "harvest", "bushels", "farm", "crop", "tonnes", "soybean"],
+    "money": ["bank", "rate", "dollar", "yen", "currency", "loan", "credit", "treasury"],
+    "oil": ["crude", "barrel", "opec", "pipeline", "refinery", "gas", "drilling", "well"],
 }
-FILLER = "the of and a said in to it was will on for by from with".split()
+FILLER = ["the", "of", "and", "a", "said", "in", "to", "it", "was", "will", "on", "for", "by", "from", "with"]
 
 
 def rows(number: int, seed: int) -> list[tuple[str, str]]:

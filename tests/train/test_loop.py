@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(whole: Run, tmp_path: Pat
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "nan", recipe="tiny")
-    with pytest.raises(RegardError, match="finite numbers, got loss nan .* at step 3"):
+    with pytest.raises(RegardError, match=r"finite numbers, got loss nan .* at step 3"):
         fit(run, TinyTask(fail_at=3))
     assert Run.open(run.folder).info.status is Status.FAILED
     assert list(run.events("step"))[-1]["loss"] is None

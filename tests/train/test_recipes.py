@@ -41,7 +41,7 @@ def test_a_wrong_setting_is_named(settings: list[str], message: str) -> None:
 
 
 def test_a_table_needs_a_path() -> None:
-    with pytest.raises(RegardError, match="--set data.path=FILE"):
+    with pytest.raises(RegardError, match=r"--set data\.path=FILE"):
         configure("text-classifier")
 
 

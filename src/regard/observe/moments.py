@@ -6,7 +6,6 @@ any grouping.
 
 from dataclasses import dataclass
 
-
 import torch
 from torch import Tensor
 
@@ -60,7 +59,7 @@ class Moments:
             quantiles=_quantiles(values.masked_fill(~valid, torch.inf), num_rows) if quantiles else None,
         )
 
-    def merge(self, other: "Moments") -> "SELF":
+    def merge(self, other: "Moments") -> "Moments":
         """Return the summary of both sets of rows."""
         return type(self)(
             num_rows=self.num_rows + other.num_rows,

@@ -1,7 +1,7 @@
 """A whole job as data: frozen pydantic models that validate on construction and survive a JSON round trip."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,7 +29,7 @@ class DataConfig(_Config):
     max_test: int | None = Field(None, ge=16, description="use only this many test documents, chosen by the seed")
 
     @model_validator(mode="after")
-    def _source_is_given(self) -> "SELF":
+    def _source_is_given(self) -> "DataConfig":
         if self.source == "table" and self.path is None:
             raise ValueError("data.path must name a CSV, TSV, JSONL or Parquet file: --set data.path=FILE")
         if self.source == "hub" and self.name is None:

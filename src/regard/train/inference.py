@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-
 import torch
 
 from regard._errors import RecordError
