@@ -1,10 +1,10 @@
 """Data preparation: is the set audited, split into three, free of leaks, and read to the end?"""
 
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 from regard.readiness.facts import Facts, pick
-from regard.readiness.item import Answer, Item, judged
+from regard.readiness.item import Answer, Item, judged, not_done
 
 __all__ = ["ITEMS", "SECTION"]
 
@@ -62,24 +62,21 @@ def _test_untouched(facts: Facts) -> Answer:
         return judged(False, f"the figures are of the {split} split; score the test split")
     if scored != audited:
         return judged(False, f"{scored} rows were scored, but the test split has {audited}")
+    if facts.info.config.get("data", {}).get("max_test") is not None:
+        return not_done(f"data.max_test kept only {scored} test rows; run without it to score the whole test set")
     return judged(True, f"all {scored} test rows scored; the {looks} looks while training were at validation")
 
 
 def _leaks(facts: Facts, kind: str, limit: float, words: str) -> Answer:
-    found = [(pick(leak, _FILE, "splits"), leak) for leak in pick(facts.audit, _FILE, "leaks", kind)]
-    shares = {tuple(splits): pick(leak, _FILE, "share_of_test") for splits, leak in found}
-    counts = {tuple(splits): pick(leak, _FILE, "count") for splits, leak in found}
-    told = [
-        f"{counts[first, second]} of {second} {words} in {first} ({share:.2%})"
-        for (first, second), share in shares.items()
-        if counts[first, second]
-    ]
-    worst = max(shares.values(), default=0.0)
-    evidence = "; ".join(told) or "none between any two splits"
-    tail = (
-        f"; at most {limit:.1%} of a split may be, and {worst:.2%} can move its accuracy by that much" if told else ""
-    )
-    return judged(worst <= limit, evidence + tail)
+    pairs = pick(facts.audit, _FILE, "leaks", kind)
+    if not pairs:
+        return not_done("no two splits were compared; audit all three together")
+    found = [[pick(pair, _FILE, key) for key in ("splits", "count", "share_of_test")] for pair in pairs]
+    told = [f"{count} of {later} {words} in {first} ({share:.2%})" for (first, later), count, share in found if count]
+    if not told:
+        return judged(True, f"none between {len(pairs)} pairs of splits")
+    bound = f"the limit is {limit:.1%}, and a leaked share moves the accuracy by no more than itself"
+    return judged(max(share for *_, share in found) <= limit, f"{', '.join(told)}; {bound}")
 
 
 def _exact_leaks(facts: Facts) -> Answer:
@@ -111,7 +108,7 @@ def _no_empty_rows(facts: Facts) -> Answer:
 def _truncation(facts: Facts) -> Answer:
     shares = {name: pick(split, _FILE, "truncated_share") for name, split in _splits(facts).items()}
     if None in shares.values():
-        return judged(False, "the audit did not count tokens, so nobody knows what is cut; audit with the tokenizer")
+        return not_done("the audit did not count tokens, so nobody knows what is cut; audit with the tokenizer")
     told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     limit = (
         f"documents longer than {facts.audit.get('max_len')} tokens are cut: {told}; at most {_TRUNCATED:.0%} may be"
@@ -124,7 +121,7 @@ ITEMS = (
     Item(id="data.disjoint", title="No row in two splits", judge=_disjoint, link="split.json"),
     Item(
         id="data.test_untouched",
-        title="Test set scored whole and only once",
+        title="Whole test set scored, choices made on validation",
         judge=_test_untouched,
         link="metrics.json",
     ),

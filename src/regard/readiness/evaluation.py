@@ -43,12 +43,10 @@ def _calibrated(facts: Facts) -> Answer:
 def _rarest_class(facts: Facts) -> Answer:
     rows = pick(facts.metrics, _FILE, "per_class")
     if not rows:
-        return judged(False, "there is no table per class; evaluate again")
-    rarest = min(rows, key=lambda row: (pick(row, _FILE, "support"), pick(row, _FILE, "recall")))
-    evidence = (
-        f"{rarest['label']!r}, {rarest['support']} test rows, has recall {rarest['recall']:.3f}, at least {_RECALL}"
-    )
-    return judged(rarest["support"] > 0 and rarest["recall"] >= _RECALL, evidence)
+        return not_done("there is no table per class; evaluate again")
+    support, recall, label = min(tuple(pick(row, _FILE, key) for key in ("support", "recall", "label")) for row in rows)
+    evidence = f"{label!r}, {support} test rows, has recall {recall:.3f}, at least {_RECALL}"
+    return judged(support > 0 and recall >= _RECALL, evidence)
 
 
 ITEMS = (

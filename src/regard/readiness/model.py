@@ -28,6 +28,8 @@ def _beats_baseline(facts: Facts) -> Answer:
     if comparison is None:
         return not_done("no baseline is in the table; evaluate with a tuned linear baseline")
     difference, low, high, against = (pick(comparison, _FILE, key) for key in ("difference", "low", "high", "against"))
+    if None in (difference, low, high):
+        return not_done(f"the difference from {against} has no interval; evaluate again")
     evidence = f"accuracy {difference:+.4f} [{low:+.4f}, {high:+.4f}] against {against}, paired over the same rows"
     if low > 0:
         return judged(True, f"{evidence}; better beyond chance")

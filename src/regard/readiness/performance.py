@@ -29,7 +29,7 @@ def _fused(facts: Facts) -> Answer:
 
 
 def _little_padding(facts: Facts) -> Answer:
-    steps = [event for event in facts.events("step") if event.get("padding_share") is not None]
+    steps = [event for event in facts.events("step") if event.get("tokens") and event.get("padding_share") is not None]
     if not steps:
         return not_done("no step records its share of padding")
     tokens = sum(event["tokens"] for event in steps)
