@@ -61,9 +61,9 @@ def verdict(items: Sequence[ReadinessItem]) -> tuple[str, str]:
         raise ArgumentError("A verdict needs the answers of the checklist, got none; judge the run first.")
     titles = {verdict: [item.title for item in items if item.verdict is verdict] for verdict in Verdict}
     passed, failed, undone = (len(titles[verdict]) for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.NOT_DONE))
-    count = f"{passed} of {len(items)} items pass"
+    count = f"{passed} of {len(items)} items passed"
     if failed:
-        return "not ready", f"{count}, {failed} fail ({'; '.join(titles[Verdict.FAIL])}), {undone} are not done."
+        return "not ready", f"{count}, {failed} failed ({'; '.join(titles[Verdict.FAIL])}), {undone} not done."
     if undone:
-        return "incomplete", f"{count}, none fails, {undone} are not done ({'; '.join(titles[Verdict.NOT_DONE])})."
-    return "ready", f"All {len(items)} items pass."
+        return "incomplete", f"{count}, none failed, {undone} not done ({'; '.join(titles[Verdict.NOT_DONE])})."
+    return "ready", f"All {len(items)} items passed."
