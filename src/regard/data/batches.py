@@ -39,7 +39,7 @@ class LengthGroupedBatches:
             ``tokens_per_batch`` is given.
         tokens_per_batch: most tokens in a batch, padding included: documents times the longest of them.
         seed: the same seed gives the same batches.
-        batches_per_chunk: how many batches one sorted chunk yields.
+        batches_per_chunk: about how many batches one sorted chunk yields.
 
     Raises:
         ArgumentError: not exactly one of the two sizes is given, a size or length is too small, or a document alone
@@ -61,7 +61,7 @@ class LengthGroupedBatches:
         self._batch_size = batch_size
         self._tokens_per_batch = tokens_per_batch
         self._seed = seed
-        self._chunk = batches_per_chunk * (batch_size or max(1, (tokens_per_batch or 0) // int(self._lengths.mean())))
+        self._chunk = _chunk(self._lengths, batch_size, tokens_per_batch, batches_per_chunk)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the batches of ``epoch`` (from 0): every document's index exactly once."""
@@ -124,6 +124,14 @@ def _checked(lengths: Sequence[int], batch_size: int | None, tokens_per_batch: i
             "raise it or truncate."
         )
     return checked
+
+
+def _chunk(lengths: _Lengths, batch_size: int | None, tokens_per_batch: int | None, batches_per_chunk: int) -> int:
+    """Return the documents in a chunk, so that chunks are of one size: a short last one would pad the most."""
+    per_batch = batch_size or max(1, (tokens_per_batch or 0) // int(lengths.mean()))
+    num_batches = -(-len(lengths) // per_batch)
+    num_chunks = max(1, round(num_batches / batches_per_chunk))
+    return -(-num_batches // num_chunks) * per_batch
 
 
 def _cut(

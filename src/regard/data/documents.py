@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import SupportsIndex
 
 from regard._errors import ArgumentError, DataError
 
@@ -61,9 +61,9 @@ class Documents:
         """Count documents per label, the most frequent first, equal counts by name."""
         return dict(sorted(Counter(self.labels).items(), key=lambda item: (-item[1], item[0])))
 
-    def take(self, indices: Iterable[int]) -> Self:
+    def take(self, indices: Iterable[SupportsIndex]) -> "Documents":
         """Return the documents at ``indices``, in that order, with their origin."""
-        chosen = [int(index) for index in indices]
+        chosen = [index.__index__() for index in indices]
         return replace(
             self,
             texts=[self.texts[index] for index in chosen],

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ _Indices = npt.NDArray[np.int64]
 
 
 def split_documents(
-    documents: Documents, *, share: float, seed: int, singletons: Literal["error", "train"] = "error"
+    documents: Documents, *, share: float, seed: int, singletons: str = "error"
 ) -> tuple[Documents, Documents]:
     """Divide documents into a part to train on and a part held out, stratified by label.
 
@@ -54,7 +53,7 @@ def stratified_split(
     share: float,
     seed: int,
     groups: Sequence[Hashable] | None = None,
-    singletons: Literal["error", "train"] = "error",
+    singletons: str = "error",
     where: Callable[[int], str] | None = None,
 ) -> tuple[_Indices, _Indices]:
     """Divide rows so that each label has about ``share`` of its rows, and at least one, held out.

@@ -68,7 +68,7 @@ def load_table(
         else:
             rows = list(_csv_rows(path, text, label, delimiter="," if kind == "csv" else "\t", quotes=quotes))
     except UnicodeDecodeError as error:
-        raise DataError(_undecodable(path, error)) from error
+        raise DataError(_undecodable(path)) from error
     except _DAMAGED as error:
         raise DataError(
             f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
@@ -115,15 +115,19 @@ def _missing(path: Path) -> str:
     return f"A data file is needed, got no file at {path}; {hint if hint.startswith('did') else 'check the path.'}"
 
 
-def _undecodable(path: Path, error: UnicodeDecodeError) -> str:
+def _undecodable(path: Path) -> str:
     with _COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as cause:
-                byte = f"the byte 0x{line[cause.start]:02x}"
-                return f"{path} must be UTF-8 text, got {byte} in line {number}; save the file as UTF-8."
-    return f"{path} must be UTF-8 text, got {error.reason}; save the file as UTF-8."
+        # No character of UTF-8 runs over a line end, so the line can be found by itself.
+        number = next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
+    return f"{path} must be UTF-8 text, got other bytes in line {number}; save the file as UTF-8."
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Texts to token numbers, with the true length of each before truncation."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,10 +10,9 @@ from typing import Any
 from regard._errors import ArgumentError, DataError, MissingDependencyError
 from regard.records import write_bytes
 
-__all__ = ["Encoded", "Tokenizer", "load_tokenizer", "train_wordpiece"]
+__all__ = ["Encoded", "Tokenizer", "load_tokenizer", "tokenizers_library"]
 
 _CHUNK = 512  # texts between two calls of a progress callback
-_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 Progress = Callable[[int, int], None]
 
@@ -35,7 +34,8 @@ class Tokenizer:
     """A tokenizer of the ``tokenizers`` library that pads nothing and truncates only as asked.
 
     Example:
-        >>> tokenizer = train_wordpiece(["a cat", "a dog"], vocab_size=40)
+        >>> from regard.data import train_wordpiece
+        >>> tokenizer = train_wordpiece(["a cat", "a cat sat"], vocab_size=40)
         >>> encoded = tokenizer.encode(["a cat"], max_len=8)
         >>> encoded.lengths
         [4]
@@ -114,7 +114,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         DataError: the file is missing or is not a tokenizer.
         MissingDependencyError: the library ``tokenizers`` is not installed.
     """
-    tokenizers = _tokenizers()
+    tokenizers = tokenizers_library()
     path = Path(folder) / "tokenizer.json"
     try:
         content = path.read_text(encoding="utf-8")
@@ -131,51 +131,6 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise DataError(f"{path} must be a tokenizer of the library tokenizers, got: {error}") from error
 
 
-def train_wordpiece(
-    texts: Iterable[str], *, vocab_size: int, lowercase: bool = True, min_frequency: int = 2
-) -> Tokenizer:
-    """Learn a WordPiece vocabulary, for a model that is trained from scratch.
-
-    Sequences come out as BERT has them: ``[CLS]``, the text, ``[SEP]``; ``[PAD]`` has the number 0.
-
-    Args:
-        texts: what to learn from; use the training split alone.
-        vocab_size: most tokens to have, special ones included; fewer if the texts do not yield them.
-        lowercase: whether to fold case and strip accents, also later when encoding.
-        min_frequency: how often a pair must be seen to be merged.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        ArgumentError: ``vocab_size`` has no room beside the special tokens.
-        DataError: the texts hold nothing to learn from.
-        MissingDependencyError: the library ``tokenizers`` is not installed.
-
-    References:
-        Devlin et al., "BERT", arXiv 1810.04805; Wu et al., arXiv 1609.08144 (WordPiece).
-    """
-    if vocab_size <= len(_SPECIAL):
-        raise ArgumentError(f"vocab_size must be greater than the {len(_SPECIAL)} special tokens, got {vocab_size}.")
-    tokenizers = _tokenizers()
-    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    backend.decoder = tokenizers.decoders.WordPiece()
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=_SPECIAL, show_progress=False
-    )
-    backend.train_from_iterator(iter(texts), trainer)
-    if backend.get_vocab_size() <= len(_SPECIAL):
-        raise DataError("A vocabulary needs texts with words to learn from, got none; check the column of the texts.")
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-    )
-    return Tokenizer(backend)
-
-
 def _truncated(encoding: Any, max_len: int) -> list[int]:
     special = encoding.special_tokens_mask
     num_last = special[::-1].index(0)  # a text longer than max_len has a token of its own
@@ -183,7 +138,12 @@ def _truncated(encoding: Any, max_len: int) -> list[int]:
     return ids[: max_len - num_last] + ids[len(ids) - num_last :]
 
 
-def _tokenizers() -> Any:
+def tokenizers_library() -> Any:
+    """Import the library, which is optional.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         return import_module("tokenizers")
     except ImportError as error:
