@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from regard._errors import ArgumentError, DataError, MissingDependencyError
+from regard.data import load_reuters_r8
 from regard.evaluate import baselines, linear_baseline, majority_baseline
 
 WORDS = {0: "profit dividend quarter shares", 1: "merger takeover bid offer", 2: "oil barrel crude opec"}
@@ -81,6 +82,38 @@ def test_candidates_that_did_not_converge_are_counted_and_said(monkeypatch, spli
         details = linear_baseline(*splits, seed=0).details
     assert details["num_not_converged"] == details["num_candidates"]
     assert details["converged"] is False
+
+
+def test_other_warnings_are_passed_on(monkeypatch, splits):
+    from sklearn.svm import LinearSVC
+
+    fit = LinearSVC.fit
+
+    def warn_and_fit(self, *args):
+        warnings.warn("something else is odd", UserWarning, stacklevel=2)
+        return fit(self, *args)
+
+    monkeypatch.setattr(LinearSVC, "fit", warn_and_fit)
+    with pytest.warns(UserWarning, match="something else is odd"):
+        assert linear_baseline(*splits, seed=0).details["num_not_converged"] == 0
+
+
+@pytest.mark.data
+def test_linear_reaches_the_published_accuracy_on_reuters_r8(monkeypatch):
+    monkeypatch.setattr(baselines, "_STRENGTHS", {"LinearSVC": (1.0,)})  # the whole grid takes a quarter of a minute
+    train, test = load_reuters_r8()
+    names = sorted(set(train.labels))
+    train_targets, test_targets = ([names.index(label) for label in split.labels] for split in (train, test))
+    rest, held_out = (np.arange(len(train)) % 10 != 0).nonzero()[0], range(0, len(train), 10)
+    predictions = linear_baseline(
+        [train.texts[i] for i in rest],
+        [train_targets[i] for i in rest],
+        [train.texts[i] for i in held_out],
+        [train_targets[i] for i in held_out],
+        test.texts,
+        seed=0,
+    )
+    assert (predictions.predicted == test_targets).mean() >= 0.970
 
 
 def test_one_text_per_class_is_enough():

@@ -105,6 +105,12 @@ def test_margins_have_no_calibration_error(scored):
     assert (interval["value"], interval["note"]) == (None, "the model's scores are not probabilities")
 
 
+def test_model_without_probabilities_has_no_bins():
+    true = _rows()
+    content = score_classifiers(LABELS, true, [_model(true, probabilities=False)], num_resamples=10)
+    assert content["calibration"] == {"bins": []}
+
+
 def test_bins_per_class_table_and_confusion_count_every_row(scored):
     true, _, content = scored
     assert sum(bin_["count"] for bin_ in content["calibration"]["bins"]) == len(true)

@@ -47,7 +47,7 @@ def score_classifiers(
 
     Returns:
         Plain values: every model's metrics with 95 % intervals in ``METRIC_ORDER``; per-class table, confusion matrix
-        and reliability bins of the first (None unless its scores are probabilities); and the paired difference in
+        and reliability bins of the first (no bins unless its scores are probabilities); and the paired difference in
         accuracy between the first and the baseline with the highest accuracy, None without a baseline.
 
     Raises:
@@ -169,9 +169,9 @@ def _per_class(labels: Sequence[str], true: _Labels, model: Predictions) -> list
     ]
 
 
-def _calibration(true: _Labels, model: Predictions) -> dict[str, Any] | None:
+def _calibration(true: _Labels, model: Predictions) -> dict[str, Any]:
     if not model.are_probabilities:
-        return None
+        return {"bins": []}
     bins = zip(*reliability(_confidence(model), true == model.predicted), strict=True)
     rows = [
         {
