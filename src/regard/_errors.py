@@ -7,6 +7,7 @@ __all__ = [
     "MissingDependencyError",
     "RecordError",
     "RegardError",
+    "TrainingError",
     "UnsupportedError",
 ]
 
@@ -29,6 +30,10 @@ class DataError(RegardError, ValueError):
 
 class RecordError(RegardError, ValueError):
     """A run folder or checkpoint that cannot be read: damaged, incomplete, or of another version."""
+
+
+class TrainingError(RegardError, RuntimeError):
+    """A training run that cannot go on, such as a loss that is no longer a number."""
 
 
 class UnsupportedError(RegardError, RuntimeError):

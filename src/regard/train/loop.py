@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regard._errors import TrainingError
 from regard.observe import HeadRecorder, View, watch
@@ -174,7 +175,7 @@ class Fit:
         result.loss.backward()
         if (step - 1) % self._interval == 0:
             self._run.event("gradients", step=step, layers=self._gradients.read())
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._optim.clip_norm))
+        norm = self._clip()
         loss = float(result.loss.detach())
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._diverged(step, epoch, loss, norm)
@@ -195,6 +196,14 @@ class Fit:
             padding_share=round(1.0 - result.num_tokens / result.num_cells, 6),
         )
         self._progress.advance(loss=loss, tokens=float(result.num_tokens))
+
+    def _clip(self) -> float:
+        """Return the norm of the whole gradient and cut it to ``clip_norm``; a smaller one is not even touched."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        if norm > self._optim.clip_norm:
+            clip_grads_with_norm_(self._parameters, self._optim.clip_norm, norm)
+        return float(norm)
 
     def _diverged(self, step: int, epoch: int, loss: float, norm: float) -> None:
         self._recorder.flush()
