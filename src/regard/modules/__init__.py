@@ -1,0 +1,13 @@
+"""Layers: attention with its projections, and what stands around it in a network.
+
+Each layer is told its sizes, never a config. This room may import functional and records; it must not import
+``models`` or anything above.
+"""
+
+from regard.modules.block import ResidualAttention
+from regard.modules.dropout import FastDropout
+from regard.modules.feed_forward import FeedForward
+from regard.modules.from_torch import from_torch
+from regard.modules.multi_head import MultiHeadAttention
+
+__all__ = ["FastDropout", "FeedForward", "MultiHeadAttention", "ResidualAttention", "from_torch"]

@@ -1,0 +1,48 @@
+"""The position-wise feed-forward network between two attention layers."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard._errors import ArgumentError
+
+__all__ = ["FeedForward"]
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a nonlinearity between them, applied to each position alone.
+
+    ``gelu`` and ``relu``: output(f(hidden(x))). ``swiglu``: output(silu(gate(x)) · hidden(x)), with a third matrix; at
+    two thirds of the hidden width it has as many parameters. GELU is the exact one, x · Φ(x).
+
+    Args:
+        embed_dim: width of input and output.
+        hidden_dim: width between the two layers.
+        activation: ``"gelu"``, ``"relu"`` or ``"swiglu"``.
+        bias: whether the linear layers have biases.
+
+    Raises:
+        ArgumentError: a width below 1, or an unknown activation.
+
+    References:
+        Vaswani et al., Attention is all you need, arXiv:1706.03762, equation 2; Hendrycks and Gimpel, GELU,
+        arXiv:1606.08415; Shazeer, GLU variants improve Transformer, arXiv:2002.05202.
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int, *, activation: str = "gelu", bias: bool = True) -> None:
+        super().__init__()
+        if embed_dim < 1 or hidden_dim < 1:
+            raise ArgumentError(f"embed_dim and hidden_dim must be at least 1, got {embed_dim} and {hidden_dim}.")
+        if activation not in ("gelu", "relu", "swiglu"):
+            raise ArgumentError(f'activation must be "gelu", "relu" or "swiglu", got {activation!r}.')
+        self.activation = activation
+        self.hidden = nn.Linear(embed_dim, hidden_dim, bias=bias)
+        self.gate = nn.Linear(embed_dim, hidden_dim, bias=bias) if activation == "swiglu" else None
+        self.output = nn.Linear(hidden_dim, embed_dim, bias=bias)
+
+    def forward(self, x: Float[Tensor, "*batch embed_dim"]) -> Float[Tensor, "*batch embed_dim"]:
+        """Return the network's value at each position, in the shape of ``x``."""
+        hidden = self.hidden(x)
+        if self.gate is not None:
+            return self.output(F.silu(self.gate(x)) * hidden)  # type: ignore[no-any-return]
+        return self.output(F.gelu(hidden) if self.activation == "gelu" else F.relu(hidden))  # type: ignore[no-any-return]
