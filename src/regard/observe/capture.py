@@ -106,7 +106,7 @@ class _KernelMode(TorchDispatchMode):
     """Note which fused kernel ran and what went in and out of it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name: str | None = None
         self.query: Tensor | None = None
         self.key: Tensor | None = None

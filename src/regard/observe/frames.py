@@ -7,6 +7,7 @@ stack changes nothing and leaves nothing behind, also after an exception.
 
 import sys
 from collections.abc import Mapping
+from types import FrameType
 
 from torch import nn
 
@@ -19,12 +20,12 @@ def calling_module(names: Mapping[nn.Module, str]) -> str | None:
     Args:
         names: modules of the watched model and their dotted names.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code.co_argcount and code.co_varnames[0] == "self":
             module = frame.f_locals.get("self")
             if isinstance(module, nn.Module) and module in names:
                 return names[module]
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None

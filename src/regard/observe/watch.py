@@ -44,13 +44,13 @@ class Watch:
                 lambda _, args, kwargs: self._begin(names, args, kwargs), with_kwargs=True
             )
         self._mode = CaptureMode(self.view.receive)
-        self._mode.__enter__()
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self.view
 
     def stop(self) -> View:
         """End watching; nothing stays on the model. Stopping twice is harmless."""
         if self._mode is not None:
-            self._mode.__exit__(None, None, None)
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._mode = None
         if self._hook is not None:
             self._hook.remove()

@@ -35,7 +35,10 @@ class BatchLoss:
 class Task(Protocol):
     """What the loop needs to know of a task; ``batches`` is a pure function of the epoch, so that resuming is exact."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        ...
 
     def batches(self, epoch: int) -> Sequence[Sequence[int]]:
         """Return the batches of ``epoch``, counted from 0; every epoch has the same number of them."""
@@ -218,7 +221,8 @@ class Fit:
         self._task.model.eval()
         metrics = self._task.validate()
         epoch = self._step // self._per_epoch
-        self._run.event("validation", step=self._step, epoch=epoch, **metrics)
+        fields: dict[str, Any] = {"epoch": epoch, **metrics}
+        self._run.event("validation", step=self._step, **fields)
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._progress.say(f"Epoch {epoch} of {self._optim.epochs}: validation {told}")
 

@@ -1,0 +1,63 @@
+"""What is watched lands in the run folder, a row per step, layer, head and statistic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from regard.modules import MultiHeadAttention
+from regard.observe import HeadRecorder, watch
+from regard.records import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run", recipe="test")
+
+
+def record(run: Run, **options: object) -> MultiHeadAttention:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(16, 4)
+    recorder = HeadRecorder(run.heads, flush_rows=16)
+    generator = torch.Generator().manual_seed(1)
+    with watch(layer, ["entropy", "max_weight"], recorder=recorder, quantiles_every=2, **options):  # type: ignore[arg-type]
+        for _ in range(5):
+            layer(torch.randn(2, 7, 16, generator=generator))
+    recorder.flush()
+    return layer
+
+
+def test_each_step_has_a_row_per_head_and_statistic(run: Run) -> None:
+    record(run)
+    run.heads.finish()
+    found = run.heads.query("SELECT step, statistic, count(*) AS n FROM heads GROUP BY ALL ORDER BY ALL")
+    assert found["step"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert set(found["n"].tolist()) == {4}
+
+
+def test_quantiles_and_standard_errors_are_null_where_they_were_not_taken(run: Run) -> None:
+    record(run)
+    found = run.heads.query("SELECT DISTINCT step FROM heads WHERE q50 IS NOT NULL ORDER BY step")
+    assert found["step"].tolist() == [1, 3, 5]
+    assert run.heads.query("SELECT count(se) AS n FROM heads")["n"].tolist() == [0]
+
+
+def test_sampled_rows_carry_their_standard_error(run: Run) -> None:
+    record(run, rows=3)
+    found = run.heads.query("SELECT se, num_rows FROM heads")
+    assert np.all(found["se"] > 0)
+    assert set(found["num_rows"].tolist()) == {6}
+
+
+def test_calls_of_one_step_are_merged(run: Run) -> None:
+    layer = MultiHeadAttention(16, 4)
+    recorder = HeadRecorder(run.heads)
+    with watch(layer, ["entropy"], recorder=recorder) as view:
+        view.at(1)
+        layer(torch.randn(2, 7, 16))
+        layer(torch.randn(2, 5, 16))
+    recorder.flush()
+    found = run.heads.query("SELECT step, num_rows FROM heads")
+    assert found["step"].tolist() == [1] * 4
+    assert set(found["num_rows"].tolist()) == {2 * 7 + 2 * 5}

@@ -1,0 +1,35 @@
+"""The device and precision are chosen from what is there, and said."""
+
+import pytest
+import torch
+
+from regard import RegardError
+from regard.train import choose_hardware
+
+
+def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    chosen = choose_hardware("cpu", "auto")
+    assert (chosen.precision, chosen.attention_dtype) == (torch.bfloat16, torch.float32)
+    assert "AVX-512" in chosen.reason
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    chosen = choose_hardware("cpu", "auto")
+    assert (chosen.precision, chosen.attention_dtype) == (torch.float32, None)
+    assert "no bfloat16" in chosen.reason
+
+
+def test_what_is_asked_for_is_taken_and_said() -> None:
+    chosen = choose_hardware("cpu", "float32")
+    assert chosen.precision == torch.float32
+    assert chosen.reason.startswith("float32 was asked for")
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(RegardError, match="auto, cpu, cuda or cuda:N, got 'tpu9'"):
+        choose_hardware("tpu9", "auto")
+
+
+def test_a_gpu_asked_for_by_name_is_never_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RegardError, match="needs a GPU that torch can see"):
+        choose_hardware("cuda", "auto")
