@@ -98,6 +98,22 @@ def test_other_warnings_are_passed_on(monkeypatch, splits):
         assert linear_baseline(*splits, seed=0).details["num_not_converged"] == 0
 
 
+def test_solvers_run_on_one_thread_and_leave_the_others_as_they_were(monkeypatch, splits):
+    from sklearn.svm import LinearSVC
+    from threadpoolctl import threadpool_info
+
+    fit, before, during = LinearSVC.fit, threadpool_info(), []
+
+    def look_and_fit(self, *args):
+        during.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit(self, *args)
+
+    monkeypatch.setattr(LinearSVC, "fit", look_and_fit)
+    linear_baseline(*splits, seed=0)
+    assert set(during) == {1}
+    assert threadpool_info() == before
+
+
 @pytest.mark.data
 def test_linear_reaches_the_published_accuracy_on_reuters_r8(monkeypatch):
     monkeypatch.setattr(baselines, "_STRENGTHS", {"LinearSVC": (1.0,)})  # the whole grid takes a quarter of a minute
