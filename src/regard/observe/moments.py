@@ -38,11 +38,12 @@ class Moments:
 
         Args:
             values: (statistics, batch, heads, rows); NaN where undefined, which is left out.
-            counted: bool, broadcasts to (batch, heads, rows): rows that count (padding does not).
+            counted: bool (batch or 1, 1, rows): rows that count (padding does not).
             empty: bool, broadcasts to (batch, heads, rows): rows that may see no key.
-            num_all: number of rows of the call that count, per head, of which ``values`` may hold a sample.
+            num_all: number of rows of the call that count, of which ``values`` may hold a sample.
             quantiles: also compute the 10, 50 and 90 % quantiles.
         """
+        num_counted = int(counted.sum()) * (values.shape[1] // counted.shape[0])
         valid = counted & ~values.isnan()
         zeroed = values.masked_fill(~valid, 0.0)
         axes = (1, 3)
@@ -51,7 +52,7 @@ class Moments:
         return cls(
             num_rows=num_rows,
             num_empty=num_empty.expand_as(num_rows),
-            population=num_rows.clamp_min(float(num_all) - float(num_empty.max())),
+            population=num_rows * (num_all / max(num_counted, 1)),
             total=zeroed.sum(axes, dtype=torch.float64),
             squares=zeroed.double().square_().sum(axes),
             minimum=values.masked_fill(~valid, torch.inf).amin(axes).double(),

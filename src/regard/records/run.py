@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from regard._errors import RecordError
 from regard.records.atomic import write_bytes, write_json
@@ -16,6 +16,8 @@ from regard.records.heads import HeadTable
 from regard.records.schema import Finding, ReadinessItem, RunInfo, Status
 
 __all__ = ["SCHEMA_VERSION", "Run"]
+
+_Item = TypeVar("_Item", bound=BaseModel)
 
 SCHEMA_VERSION = 1
 
@@ -148,7 +150,7 @@ class Run:
 
     def findings(self) -> list[Finding]:
         """Read what ``diagnose`` found."""
-        return [Finding.model_validate(item) for item in self.read("findings")]
+        return self._read_list("findings", Finding)
 
     def write_readiness(self, items: Iterable[ReadinessItem]) -> Path:
         """Write the answers of the readiness gate."""
@@ -156,7 +158,14 @@ class Run:
 
     def readiness(self) -> list[ReadinessItem]:
         """Read the answers of the readiness gate."""
-        return [ReadinessItem.model_validate(item) for item in self.read("readiness")]
+        return self._read_list("readiness", ReadinessItem)
+
+    def _read_list(self, name: str, kind: type[_Item]) -> list[_Item]:
+        try:
+            return [kind.model_validate(item) for item in self.read(name)]
+        except (ValidationError, TypeError) as error:
+            reason = _first(error) if isinstance(error, ValidationError) else "it is not a list"
+            raise RecordError(f"{self.folder / name}.json must hold records of regard, but {reason}.") from error
 
 
 def _read_json(path: Path, need: str) -> Any:

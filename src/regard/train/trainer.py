@@ -94,6 +94,12 @@ class Trainer:
         corpus = self._ready()
         train, validation, test = (corpus.splits[name] for name in ("train", "validation", "test"))
         model = self._predictions()
+
+        def tell(done: int, total: int) -> None:
+            if done == 1:
+                self._progress.start("tuning the linear baseline", total)
+            self._progress.advance()
+
         linear = linear_baseline(
             train.documents.texts,
             train.targets,
@@ -101,7 +107,9 @@ class Trainer:
             validation.targets,
             test.documents.texts,
             seed=self._config.seed,
+            progress=tell,
         )
+        self._progress.stop()
         majority = majority_baseline(train.targets, len(test.ids), corpus.labels)
         content = score_classifiers(corpus.labels, test.targets, [model, linear, majority])
         self._run.write("metrics", content)
