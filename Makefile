@@ -58,7 +58,7 @@ docs: setup ## build the documentation into site/ and verify its links
 	@$(BIN)/python scripts/check_site.py site
 
 bench: setup ## run every benchmark; each measures ours and the peer in turn and prints ratios
-	@for program in benchmarks/bench_*.py; do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
+	@for program in $$(grep -l '^if __name__ ==' benchmarks/*.py); do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
 
 clean: ## remove what was built and cached; .venv and runs/ stay
 	@rm -rf site build dist .setup .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
