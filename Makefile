@@ -42,7 +42,7 @@ types: setup
 
 layers: setup
 	@echo "check: who may import whom"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 environment: setup
 	@echo "check: the environment is the one that was asked for"
