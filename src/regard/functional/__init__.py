@@ -16,9 +16,20 @@ from regard.functional.masks import (
     prefix_mask,
     sliding_window_mask,
 )
+from regard.functional.statistics import (
+    ROW_STATISTICS,
+    Definition,
+    RowStatistics,
+    key_mass,
+    received_mass,
+    row_statistics,
+)
 
 __all__ = [
     "IMPLEMENTATIONS",
+    "ROW_STATISTICS",
+    "Definition",
+    "RowStatistics",
     "as_bias",
     "attention",
     "causal_mask",
@@ -26,8 +37,11 @@ __all__ = [
     "document_mask",
     "keep_from_attention_mask",
     "keep_from_padding",
+    "key_mass",
     "num_allowed_keys",
     "prefix_mask",
+    "received_mass",
+    "row_statistics",
     "selected_impl",
     "sliding_window_mask",
 ]

@@ -32,9 +32,9 @@ def attention(
 ) -> Float[Tensor, "batch heads q_len value_dim"]:
     """Return the values weighted by the softmax of scaled dot products.
 
-    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias``, then -inf
-    where a query may not attend; the result is softmax(scores) · value. A query that may attend to nothing gets 0, with
-    a gradient of 0.
+    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias``, then
+    -inf where a query may not attend; the result is softmax(scores) · value. A query that may attend to nothing gets
+    0, with a gradient of 0.
 
     Args:
         query: what asks.
@@ -77,7 +77,7 @@ def attention(
     if has_torch_function((query, key, value)):
         # Lets a TorchFunctionMode see this call with the arguments that the model gave.
         tensors = (query, key, value)
-        return handle_torch_function(attention, tensors, *tensors, **arguments, impl=impl)  # type: ignore[no-any-return]
+        return handle_torch_function(attention, tensors, *tensors, **arguments, impl=impl)
     arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
     _check_values(query, key, value, dropout_p)
     chosen = selected_impl(

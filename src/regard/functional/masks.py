@@ -113,7 +113,7 @@ def document_mask(
 def prefix_mask(
     q_len: int, kv_len: int, *, prefix_len: int, device: torch.device | str | None = None
 ) -> Bool[Tensor, "q_len kv_len"]:
-    """Return the keep mask of a prefix language model: causal, except that every query sees the first ``prefix_len`` keys.
+    """Return the keep mask of a prefix language model: causal, but every query sees the first ``prefix_len`` keys.
 
     Raises:
         ArgumentError: a prefix longer than the keys, or more queries than keys.
@@ -156,6 +156,7 @@ def num_allowed_keys(
     q_len: int,
     kv_len: int,
     attn_bias: Tensor | None = None,
+    positions: Int[Tensor, " q_len"] | None = None,
     device: torch.device | str | None = None,
 ) -> Int[Tensor, "_batch _heads q_len"]:
     """Count the keys that each query may see, without a matrix that was not given.
@@ -166,24 +167,26 @@ def num_allowed_keys(
         q_len: number of queries.
         kv_len: number of keys.
         attn_bias: bias of the scores; where it is -inf the key is not allowed.
+        positions: of the queries among the keys; by default the last query is at the last key.
         device: where neither mask nor bias is given.
 
     Returns:
         int64; batch and heads are 1 unless mask or bias tell them apart.
     """
     parts = [as_four_axes(part) for part in (mask, attn_bias) if part is not None]
+    device = parts[0].device if parts else device
+    positions = query_positions(q_len, kv_len, device) if positions is None else positions
     if not parts:
-        return _causal_count(q_len, kv_len, causal, device).expand(1, 1, q_len)
-    device = parts[0].device
+        seen = (positions + 1).clamp(0, kv_len) if causal else torch.full_like(positions, kv_len)
+        return seen.expand(1, 1, q_len)
     if all(part.shape[2] == 1 for part in parts):
         keep = _keep(parts, slice(0, 1))
         keep = keep.expand(*keep.shape[:3], kv_len)[:, :, 0]
         if not causal:
             return keep.sum(-1, keepdim=True).expand(*keep.shape[:2], q_len)
-        positions = query_positions(q_len, kv_len, device)
         running = torch.nn.functional.pad(keep.cumsum(-1), (1, 0))
-        return running.index_select(-1, (positions + 1).clamp_min(0))
-    return _count_in_blocks(parts, causal, q_len, kv_len)
+        return running.index_select(-1, (positions + 1).clamp(0, kv_len))
+    return _count_in_blocks(parts, positions if causal else None, q_len, kv_len)
 
 
 def check_mask(mask: Tensor, batch: int, heads: int, q_len: int, kv_len: int) -> Tensor:
@@ -205,9 +208,7 @@ def check_bias(bias: Tensor, batch: int, heads: int, q_len: int, kv_len: int) ->
         ArgumentError: it does not broadcast to (batch, heads, q_len, kv_len).
     """
     if not bias.dtype.is_floating_point:
-        raise DtypeError(
-            f"attn_bias must be floating, it is added to the scores; got {bias.dtype}. Give a boolean mask as attn_mask."
-        )
+        raise DtypeError(f"attn_bias must be floating, got {bias.dtype}; give a boolean mask as attn_mask.")
     return _check_shape(bias, "attn_bias", (batch, heads, q_len, kv_len))
 
 
@@ -253,12 +254,6 @@ def _key_before_or_at_query(q_len: int, kv_len: int, device: torch.device | str 
     return torch.arange(kv_len, device=device) <= query_positions(q_len, kv_len, device)[:, None]
 
 
-def _causal_count(q_len: int, kv_len: int, causal: bool, device: torch.device | str | None) -> Tensor:
-    if causal:
-        return (query_positions(q_len, kv_len, device) + 1).clamp_min(0)
-    return torch.full((q_len,), kv_len, device=device)
-
-
 def _keep(parts: list[Tensor], rows: slice) -> Tensor:
     """Return the keep mask of some query rows from masks and biases of four axes."""
     cut = [part if part.shape[2] == 1 else part[:, :, rows] for part in parts]
@@ -266,16 +261,15 @@ def _keep(parts: list[Tensor], rows: slice) -> Tensor:
     return keep[0] if len(keep) == 1 else keep[0] & keep[1]
 
 
-def _count_in_blocks(parts: list[Tensor], causal: bool, q_len: int, kv_len: int) -> Tensor:
-    outer = torch.broadcast_shapes(*(part.shape[:2] for part in parts))
+def _count_in_blocks(parts: list[Tensor], positions: Tensor | None, q_len: int, kv_len: int) -> Tensor:
+    outer = tuple(max(part.shape[axis] for part in parts) for axis in (0, 1))
     counts = torch.empty(*outer, q_len, dtype=torch.int64, device=parts[0].device)
     step = max(1, _BLOCK_ELEMENTS // max(1, outer[0] * outer[1] * kv_len))
     for start in range(0, q_len, step):
         rows = slice(start, min(start + step, q_len))
         keep = _keep(parts, rows)
         keep = keep.expand(*keep.shape[:3], kv_len)
-        if causal:
-            positions = query_positions(q_len, kv_len, keep.device)[rows]
-            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[:, None])
+        if positions is not None:
+            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[rows, None])
         counts[:, :, rows] = keep.sum(-1)
     return counts

@@ -87,7 +87,7 @@ def _empty(scores: Tensor) -> Tensor:
 
 def _entropy(scores: Tensor) -> Tensor:
     found = weights(scores)
-    return -torch.special.xlogy(found, found).sum(-1)
+    return -torch.xlogy(found, found).sum(-1)
 
 
 def _num_keys(scores: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""PyTorch's ``scaled_dot_product_attention``, called so that its fused kernel stays and its dark corners are not met."""
+"""PyTorch's ``scaled_dot_product_attention``, called so that its fused kernel stays and its dark corners stay dark."""
 
 import math
 

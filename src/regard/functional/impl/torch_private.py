@@ -1,0 +1,79 @@
+"""The one module that touches private parts of PyTorch: its CPU flash kernel together with the log-sum-exp it computes.
+
+The public ``scaled_dot_product_attention`` keeps the log-sum-exp to itself. Below it, ``aten`` has one operator per
+kernel; the CPU one returns the log-sum-exp unpadded and in natural units for every dtype. On a GPU the operators
+(``_scaled_dot_product_flash_attention``, ``…_efficient_attention``, ``…_cudnn_attention``) differ from version to
+version in whether they return it, in which units and with how much padding, so they are not called from here: whoever
+catches their call takes what they returned.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard._errors import UnsupportedError
+
+__all__ = ["cpu_flash_available", "flash_with_lse"]
+
+_OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
+
+
+def cpu_flash_available(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Return whether ``flash_with_lse`` can run on these tensors."""
+    return _obstacle(query, key, value) is None
+
+
+def flash_with_lse(
+    query: Float[Tensor, "batch heads q_len head_dim"],
+    key: Float[Tensor, "batch kv_heads kv_len head_dim"],
+    value: Float[Tensor, "batch kv_heads kv_len head_dim"],
+    *,
+    attn_bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "batch heads q_len head_dim"], Float[Tensor, "batch heads q_len"]]:
+    """Return attention and the log-sum-exp of each row's scores from one call of PyTorch's fused CPU kernel.
+
+    Args:
+        query: what asks.
+        key: what is compared with.
+        value: what is summed; the kernel wants it as wide as the key.
+        attn_bias: (batch or 1, heads or 1, q_len or 1, kv_len), added to the scores; -inf forbids.
+        causal: bottom-right causal; more keys than queries, or a bias as well, need a bias that says so.
+        scale: factor of the dot products, 1 / √head_dim by default.
+
+    Returns:
+        The output, and the log-sum-exp in float32 (float64 for float64), -inf for a row without keys.
+
+    Raises:
+        UnsupportedError: another device, unequal widths, an empty tensor, a combination the kernel has not, or a
+            PyTorch without this operator.
+    """
+    obstacle = _obstacle(query, key, value)
+    if obstacle is None and causal and (attn_bias is not None or query.shape[2] != key.shape[2]):
+        obstacle = "causal with equal lengths and without a bias, or a bias that holds the causal mask"
+    if obstacle is not None:
+        raise UnsupportedError(f"PyTorch's CPU flash kernel needs {obstacle}; use route='streaming' or impl='chunked'.")
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    operator = getattr(torch.ops.aten, _OPERATOR)
+    output, lse = operator(query, key, value, 0.0, causal, attn_mask=attn_bias, scale=scale)
+    if attn_bias is not None:
+        # The kernel reports 0 for a row without keys.
+        empty = (attn_bias == -torch.inf).all(-1)
+        lse = lse.masked_fill(empty, -torch.inf)
+    return output, lse
+
+
+def _obstacle(query: Tensor, key: Tensor, value: Tensor) -> str | None:
+    """Return what the kernel would need, or None."""
+    if not hasattr(torch.ops.aten, _OPERATOR):
+        return f"a PyTorch with {_OPERATOR}, which {torch.__version__} is not"
+    if any(tensor.device.type != "cpu" for tensor in (query, key, value)):
+        return "tensors on the CPU"
+    if query.shape[-1] != value.shape[-1]:
+        return f"values as wide as keys, got {value.shape[-1]} and {query.shape[-1]}"
+    if query.numel() == 0 or key.numel() == 0:
+        return "at least one sequence, query and key"
+    return None
