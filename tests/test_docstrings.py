@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import regard
+from regard.models import Bert, BertConfig
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -37,7 +38,7 @@ def namespace(tmp_path: Path) -> dict[str, object]:
         vocab_size=50, hidden_size=48, num_hidden_layers=2, num_attention_heads=12, intermediate_size=48
     )
     given = {"np": np, "torch": torch, "regard": regard, "tmp_path": tmp_path}
-    return {**given, "model": BertModel(config).eval(), "inputs": torch.arange(16).reshape(2, 8)}
+    return {**given, "model": Bert(config).eval(), "inputs": torch.arange(16).reshape(2, 8)}
 
 
 @pytest.mark.parametrize(("module", "docstring"), examples())
