@@ -33,7 +33,7 @@ def test_a_run_opens_as_it_was_written(run: Run) -> None:
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run: Run) -> None:
-    with pytest.raises(RegardError, match="which holds one"):
+    with pytest.raises(RegardError, match="with a run; open it or name another"):
         Run.create(run.folder, recipe="other")
     assert Run.open(run.folder).info.recipe == "test"
 

@@ -190,13 +190,20 @@ def _call(arguments: dict[str, Any], output: Tensor, kernel: _KernelMode) -> Att
     else:
         fused, lse = {"kernel": kernel.name or arguments["kernel"]}, None
     merged = {**arguments, **fused}
-    tensors = ("query", "key", "attn_mask", "attn_bias")
-    for name in tensors:
+    merged["output"] = output
+    without_heads = arguments["query"].ndim == 3
+    for name in ("query", "key", "output", "attn_mask", "attn_bias"):
         if merged[name] is not None:
-            merged[name] = _four_axes(merged[name].detach())
-    return AttentionCall(**merged, output=_four_axes(output.detach()), lse=lse)
+            merged[name] = _four_axes(merged[name].detach(), without_heads)
+    return AttentionCall(**merged, lse=lse)
 
 
-def _four_axes(tensor: Tensor) -> Tensor:
-    """Give a call without batch or head axes leading axes of length one, so that statistics see one layout."""
+def _four_axes(tensor: Tensor, without_heads: bool) -> Tensor:
+    """Give a call without head or batch axis axes of length one, so that statistics see one layout.
+
+    Three axes of a query are (batch, len, head_dim), as PyTorch broadcasts them; a mask of three axes then has no head
+    axis either.
+    """
+    if without_heads and tensor.ndim == 3:
+        return tensor[:, None]
     return tensor[(None,) * (4 - tensor.ndim)] if tensor.ndim < 4 else tensor

@@ -21,7 +21,7 @@ class Coverage:
         kernels: kernel that ran: number of calls.
         kinds: ``self``, ``cross`` or ``decode``: number of calls.
         masks: what restricted the scores: number of calls.
-        reason: why it was not seen; None if it was.
+        reason: why it was not seen or not measured; None if it was.
     """
 
     layer: str
@@ -67,7 +67,10 @@ def uncovered_reason(module: nn.Module, seen: Iterable[str]) -> str:
             'call model.set_attn_implementation("sdpa") before watching'
         )
     if isinstance(module, nn.MultiheadAttention):
-        return "it ran with need_weights=True or in PyTorch's C++ fast path, which never call the fused function"
+        return (
+            "nn.MultiheadAttention hides its fused call, and with need_weights=True or on its fast path makes none; "
+            "regard.modules.MultiHeadAttention.from_torch gives the same layer, watched"
+        )
     if not list(seen):
         return "no attention call was seen at all: the model did not run while watched, or it computes its own softmax"
     return "it did not run while watched, or it computes its own softmax"

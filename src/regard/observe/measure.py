@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regard._errors import ArgumentError
 from regard.functional import ROW_STATISTICS, key_mass, row_statistics
 from regard.observe.capture import AttentionCall
 from regard.observe.moments import Moments
@@ -40,7 +41,12 @@ def measure(
         rows: (rows,) indices of query rows, or None for all.
         heads: head indices, or None for all.
         quantiles: also take quantiles.
+
+    Raises:
+        ArgumentError: a layout that statistics cannot take.
     """
+    if call.query.ndim != 4:
+        raise ArgumentError(f"query must be (batch, heads, len, head_dim), got the shape {tuple(call.query.shape)}.")
     call = call if heads is None else call.select_heads(heads)
     batch, _, q_len, _ = call.query.shape
     names = [name for name in statistics if name in ROW_STATISTICS]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regard._errors import ArgumentError
+from regard._errors import ArgumentError, RegardError
 from regard.observe.capture import AttentionCall
 from regard.observe.coverage import Coverage, attention_modules, kernels_of, uncovered_reason
 from regard.observe.frames import calling_module
@@ -84,7 +84,8 @@ class View:
         """Return every attention module of the model: how often it was seen, or why it was not."""
         seen = [name for name, entry in self._coverage.items() if entry.seen]
         for name, entry in self._coverage.items():
-            entry.reason = None if entry.seen else uncovered_reason(self._modules[name], seen)
+            if not entry.seen:
+                entry.reason = uncovered_reason(self._modules[name], seen)
         return list(self._coverage.values())
 
     def kernels(self) -> dict[str, int]:
@@ -141,7 +142,7 @@ class View:
         statistics = self._plan.due(step)
         if not statistics or not self._plan.wants(layer):
             return
-        with torch.autocast(call.query.device.type, enabled=False):
+        try:
             measured = measure(
                 call,
                 statistics,
@@ -150,6 +151,10 @@ class View:
                 heads=self._plan.heads,
                 quantiles=self._plan.quantiles_due(step),
             )
+        except RegardError as error:
+            # A call that statistics cannot take must not stop the model that makes it; the coverage list says why.
+            entry.reason = f"seen but not measured: {error}"
+            return
         entry.rows += measured.num_rows
         self._add(step, layer, measured.statistics, measured.moments)
 
