@@ -145,7 +145,9 @@ def test_pooler_and_position_numbers_are_left_unused(folder):
 
 
 def test_missing_key_is_named(folder):
-    change_weights(folder, lambda weights: {k: v for k, v in weights.items() if k != "encoder.layer.1.output.dense.bias"})
+    change_weights(
+        folder, lambda weights: {k: v for k, v in weights.items() if k != "encoder.layer.1.output.dense.bias"}
+    )
 
     with pytest.raises(RecordError, match=r"misses encoder\.layer\.1\.output\.dense\.bias"):
         load_bert(folder)

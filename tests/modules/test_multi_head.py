@@ -197,6 +197,19 @@ def test_compute_dtype_keeps_the_type_and_takes_the_precision():
     torch.testing.assert_close(out, module(x))
 
 
+@pytest.mark.parametrize("compute_dtype", [None, torch.float32, torch.bfloat16])
+def test_every_option_runs_under_autocast(compute_dtype):
+    module = layer(qk_norm=True, temperature=True, rotary=10_000.0, compute_dtype=compute_dtype).float()
+    x = sequence().float()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = module(x)
+    out.float().square().sum().backward()
+
+    torch.testing.assert_close(out.float(), module(x), rtol=0.1, atol=0.02)
+    assert module.query_norm.weight.grad.abs().max() > 0
+
+
 def test_core_runs_in_compute_dtype_under_autocast(monkeypatch):
     seen = []
     kernel = nn.functional.scaled_dot_product_attention

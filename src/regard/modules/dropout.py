@@ -19,7 +19,8 @@ class FastDropout(nn.Module):
     On a CPU ``torch.nn.functional.dropout`` spends nearly all its time on drawing one random number an element. Here
     one 64-bit number of PyTorch's own generator decides about four elements, 16 bits each, which makes the whole
     operation several times faster. ``p`` is thereby rounded to a multiple of 1/65536 (0.1 becomes 0.100006) and the
-    scale belongs to the rounded value, so that the expectation is exact. On other devices it is ``F.dropout``.
+    scale belongs to the rounded value, so that the expectation is exact. On other devices, and where it is
+    compiled, it is ``F.dropout``.
 
     The same seed (``torch.manual_seed``) gives the same mask, though not the mask of ``F.dropout``. In evaluation it
     returns its input.
@@ -49,7 +50,7 @@ class FastDropout(nn.Module):
         """Return ``x`` with elements dropped while training, else ``x`` itself."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         level = round(self.p * _LEVELS)
         # The scalar factor is applied apart from the 0/1 mask: within it, bfloat16 would round 1/0.9 to 1.109.
