@@ -1,0 +1,180 @@
+"""What a benchmark prints and writes: a line on the machine, tables of ratios, and the same as Markdown and JSON."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from measure import MAX_WAITING, Comparison
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from regard.train import choose_hardware
+from regard.train.hardware import git_commit, versions
+
+__all__ = ["Report", "Table", "parser"]
+
+_MEGA = 1e6
+_WIDTH = 120  # a table is never folded, also where the output is a file
+
+
+@dataclass(kw_only=True)
+class Table:
+    """Ratios of some peers.
+
+    Attributes:
+        title: what was measured, with sizes and precision.
+        comparisons: one per peer.
+        tokens: real tokens of one sample, which adds tokens/s; None where that says nothing.
+        peaks: peer -> bytes of memory beyond what was there before; peers may be absent.
+        note: one line below the table.
+    """
+
+    title: str
+    comparisons: Sequence[Comparison]
+    tokens: int | None = None
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    note: str | None = None
+
+    def columns(self) -> list[str]:
+        """Return the headings."""
+        against = self.comparisons[0].against
+        names = ["peer", "median", f"ratio to {against}", "quartiles", "extra time"]
+        names += ["real tokens/s"] if self.tokens else []
+        names += ["peak memory", "extra memory"] if self.peaks else []
+        return [*names, "rounds kept"]
+
+    def rows(self) -> list[list[str]]:
+        """Return the cells, one row per peer."""
+        return [self._row(comparison) for comparison in self.comparisons]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        rows = [{**asdict(found), **self._more(found)} for found in self.comparisons]
+        return {"title": self.title, "note": self.note, "tokens": self.tokens, "peers": rows}
+
+    def markdown(self) -> str:
+        """Return the table in Markdown, below its title."""
+        columns = self.columns()
+        lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *self.rows()]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"**{self.title}**\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def show(self, console: Console) -> None:
+        """Print the table."""
+        table = RichTable(title=self.title, title_justify="left", caption=self.note, caption_justify="left")
+        for number, name in enumerate(self.columns()):
+            table.add_column(name, justify="right" if number else "left")
+        for row in self.rows():
+            table.add_row(*row)
+        console.print(table)
+
+    def _row(self, found: Comparison) -> list[str]:
+        is_first = found.peer == found.against
+        cells = [found.peer, _time(found.seconds), f"{found.ratio:.3f}"]
+        cells += ["–", "–"] if is_first else [f"{found.low:.3f} – {found.high:.3f}", _signed(found.extra_s)]
+        cells += [f"{self.tokens / found.seconds:,.0f}"] if self.tokens else []
+        cells += self._memory(found) if self.peaks else []
+        disturbed = "" if found.quiet else ", disturbed" if found.quiet is False else ", waiting unknown"
+        return [*cells, f"{found.num_kept} of {found.num_taken}{disturbed}"]
+
+    def _memory(self, found: Comparison) -> list[str]:
+        peak, other = self.peaks.get(found.peer), self.peaks.get(found.against)
+        if peak is None or other is None:
+            return ["not measured", "not measured"]
+        extra = "–" if found.peer == found.against else f"{(peak - other) / _MEGA:+,.0f} MB ({peak / other:.2f}×)"
+        return [f"{peak / _MEGA:,.0f} MB", extra]
+
+    def _more(self, found: Comparison) -> dict[str, Any]:
+        return {
+            "tokens_per_s": self.tokens / found.seconds if self.tokens else None,
+            "peak_bytes": self.peaks.get(found.peer),
+        }
+
+
+class Report:
+    """Prints each table as it comes and writes all of them at the end.
+
+    Args:
+        question: what the benchmark answers.
+        options: of ``parser``.
+        facts: further words for the line on the machine, such as the precision.
+    """
+
+    def __init__(self, question: str, options: argparse.Namespace, *, facts: Sequence[str] = ()) -> None:
+        self._question = question
+        self._options = options
+        self._machine = _machine()
+        self._facts = list(facts)
+        self._tables: list[Table] = []
+        self._console = Console(width=_WIDTH, highlight=False)
+        self._console.print(f"{question}\n{self._line()}\n{_rule()}\n", soft_wrap=True, markup=False)
+
+    def add(self, table: Table) -> None:
+        """Print ``table`` and keep it."""
+        self._tables.append(table)
+        table.show(self._console)
+        self._console.print()
+
+    def say(self, message: str) -> None:
+        """Print one line."""
+        self._console.print(message, soft_wrap=True, markup=False)
+
+    def write(self) -> None:
+        """Write the files that were asked for."""
+        if self._options.json:
+            content = {
+                "schema_version": 1,
+                "question": self._question,
+                "quick": self._options.quick,
+                "machine": self._machine,
+                "facts": self._facts,
+                "max_waiting": MAX_WAITING,
+                "tables": [table.to_dict() for table in self._tables],
+            }
+            self._options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if self._options.markdown:
+            parts = [f"{self._question}\n\n{self._line()}\n", *(table.markdown() for table in self._tables)]
+            self._options.markdown.write_text("\n".join(parts), encoding="utf-8")
+
+    def _line(self) -> str:
+        machine = self._machine
+        words = [machine["processor"], f"{machine['num_threads']} threads", machine["platform"]]
+        words += [f"{name} {machine[name]}" for name in ("python", "torch", "transformers", "regard")]
+        words += [f"commit {machine['commit'][:12]}"] if machine["commit"] else []
+        quick = ["quick: no figure means anything"] if self._options.quick else []
+        return "Machine: " + " · ".join([*words, *self._facts, *quick])
+
+
+def parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
+    """Return the options that every benchmark has; ``rounds`` is the default."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--quick", action="store_true", help="tiny sizes and one round: shows that it runs, in seconds")
+    made.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds (default {rounds})")
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to FILE")
+    return made
+
+
+def _machine() -> dict[str, Any]:
+    hardware = choose_hardware("cpu", "auto")
+    packages = {**versions(), "transformers": version("transformers")}
+    return {"processor": hardware.name, "num_threads": hardware.num_threads, "commit": git_commit(), **packages}
+
+
+def _rule() -> str:
+    return (
+        f"Ratios are medians over rounds in which neither peer's threads waited for a core for more than "
+        f"{MAX_WAITING:.0%} of the time; 'disturbed' marks peers that had too few such rounds."
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if abs(seconds) >= 1 else f"{seconds * 1e3:.1f} ms"
+
+
+def _signed(seconds: float) -> str:
+    return f"{'+' if seconds >= 0 else '−'}{_time(abs(seconds))}"
