@@ -32,11 +32,7 @@ def examples() -> list[object]:
 @pytest.fixture
 def namespace(tmp_path: Path) -> dict[str, object]:
     """Return what an example may take as given: torch, numpy, regard, a folder, a small BERT and its inputs."""
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=50, hidden_size=48, num_hidden_layers=2, num_attention_heads=12, intermediate_size=48
-    )
+    config = BertConfig(vocab_size=50, embed_dim=48, num_layers=2, num_heads=12, feed_forward_dim=48)
     given = {"np": np, "torch": torch, "regard": regard, "tmp_path": tmp_path}
     return {**given, "model": Bert(config).eval(), "inputs": torch.arange(16).reshape(2, 8)}
 
