@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class BatchLoss:
     num_cells: int
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the loop needs to know of a task; ``batches`` is a pure function of the epoch, so that resuming is exact."""
 

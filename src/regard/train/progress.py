@@ -1,10 +1,11 @@
 """What a long job tells while it works; the command line draws it, a library user may leave it silent."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 __all__ = ["Progress", "Silent"]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives what a job does."""
 
