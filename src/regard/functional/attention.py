@@ -8,6 +8,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from regard._errors import ArgumentError, DtypeError
 from regard.functional import reference
+from regard.functional.impl.chunked import chunked
 from regard.functional.impl.sdpa import sdpa, stays_fused
 from regard.functional.masks import check_bias, check_causal_lengths, check_mask
 
@@ -15,6 +16,8 @@ __all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
 
 IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked")
 """Names that ``impl`` takes."""
+
+_SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
 
 
 def attention(
@@ -86,7 +89,7 @@ def attention(
     )  # fmt: skip
     if chosen == "reference":
         return reference.attention(query, key, value, **arguments)
-    return sdpa(query, key, value, **arguments)
+    return (sdpa if chosen == "sdpa" else chunked)(query, key, value, **arguments)
 
 
 def selected_impl(
@@ -110,7 +113,10 @@ def selected_impl(
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
     if impl != "auto":
         return impl
-    return "sdpa" if stays_fused(query, attn_bias, softcap, dropout_p) else "reference"
+    fused = stays_fused(query, attn_bias, softcap, dropout_p)
+    needs_square = causal and (attn_mask is not None or attn_bias is not None or 1 < query.shape[2] < key.shape[2])
+    fits = not needs_square or query.shape[2] * key.shape[2] <= _SQUARE
+    return "sdpa" if fused and fits else "chunked"
 
 
 def check_arguments(

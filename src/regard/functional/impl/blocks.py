@@ -39,6 +39,7 @@ class ScoreBlocks:
 
     Heads are kept in five axes (batch, kv_heads, group, rows, ·), so that grouped heads are never expanded.
     ``positions`` are the rows' own among the keys, aligned at the bottom right by default. Masks have four axes.
+    ``unscaled`` turns ``query_rows`` into queries times ``scale``.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class ScoreBlocks:
         self.key = key.to(dtype)
         self.mask = self._side(attn_mask)
         self.bias = self._side(attn_bias)
-        self._factor = self.scale * LOG2E if softcap is None else self.scale / softcap
+        self.unscaled = LN2 if softcap is None else softcap
+        self._factor = self.scale / self.unscaled
 
     def grouped(self, tensor: Tensor) -> Tensor:
         """Turn (batch, heads, …) into (batch, kv_heads, group, …)."""

@@ -117,10 +117,10 @@ def _sums_by_key(task: _Task, place: Place, keys: slice, weights: Tensor, scratc
     """Take the sums that depend on which key a weight is on."""
     sums: Sums = {}
     own = task.blocks.position_tensor(place.rows)
-    positions = torch.arange(keys.start, keys.stop, device=weights.device)
+    positions = torch.arange(keys.start, keys.stop, dtype=weights.dtype, device=weights.device)
     factors = {
-        "expected_position": lambda: positions.to(weights.dtype),
-        "distance": lambda: (own[:, None] - positions).abs_().to(weights.dtype),
+        "expected_position": lambda: positions,
+        "distance": lambda: (own.to(weights.dtype)[:, None] - positions).abs_(),
         "mass": lambda: _key_factors(task, place, keys),
     }
     for name in factors.keys() & task.needed:
