@@ -16,6 +16,8 @@ from regard.functional.masks import (
     prefix_mask,
     sliding_window_mask,
 )
+from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
+from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
 from regard.functional.statistics import (
     ROW_STATISTICS,
     Definition,
@@ -30,18 +32,29 @@ __all__ = [
     "ROW_STATISTICS",
     "Definition",
     "RowStatistics",
+    "additive",
+    "additive_attention",
+    "alibi_bias",
+    "alibi_slopes",
+    "apply_rotary",
     "as_bias",
     "attention",
     "causal_mask",
     "combine",
+    "cosine",
     "document_mask",
+    "dot",
+    "general",
     "keep_from_attention_mask",
     "keep_from_padding",
     "key_mass",
     "num_allowed_keys",
     "prefix_mask",
+    "qk_norm",
     "received_mass",
+    "rotary_tables",
     "row_statistics",
     "selected_impl",
+    "sinusoidal",
     "sliding_window_mask",
 ]
