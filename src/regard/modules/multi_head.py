@@ -126,7 +126,7 @@ class MultiHeadAttention(nn.Module):
         return projected
 
     def _heads(self, x: Tensor, context: Tensor, value_context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value as (batch, heads, len, head_dim), with norms, positions and temperature applied."""
+        """Return query, key and value as (batch, heads, len, head_dim), with norm, positions and temperature applied."""
         query = _split(self.query(x), self.num_heads)
         key = _split(self.key(context), self.num_kv_heads)
         value = _split(self.value(value_context), self.num_kv_heads)
