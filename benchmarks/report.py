@@ -18,7 +18,7 @@ from regard.train.hardware import git_commit, versions
 __all__ = ["Report", "Table", "parser"]
 
 _MEGA = 1e6
-_WIDTH = 120  # a table is never folded, also where the output is a file
+_WIDTH = 160  # a table is never folded, also where the output is a file
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,7 @@ class Table:
     def columns(self) -> list[str]:
         """Return the headings."""
         against = self.comparisons[0].against
-        names = ["peer", "median", f"ratio to {against}", "quartiles", "extra time"]
+        names = ["peer", "median", f"ratio to {against} (quartiles)", "extra time"]
         names += ["real tokens/s"] if self.tokens else []
         names += ["peak memory", "extra memory"] if self.peaks else []
         return [*names, "rounds kept"]
@@ -67,15 +67,15 @@ class Table:
         """Print the table."""
         table = RichTable(title=self.title, title_justify="left", caption=self.note, caption_justify="left")
         for number, name in enumerate(self.columns()):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in self.rows():
             table.add_row(*row)
         console.print(table)
 
     def _row(self, found: Comparison) -> list[str]:
         is_first = found.peer == found.against
-        cells = [found.peer, _time(found.seconds), f"{found.ratio:.3f}"]
-        cells += ["–", "–"] if is_first else [f"{found.low:.3f} – {found.high:.3f}", _signed(found.extra_s)]
+        cells = [found.peer, _time(found.seconds)]
+        cells += ["1", ""] if is_first else [_ratio(found), _signed(found.extra_s)]
         cells += [f"{self.tokens / found.seconds:,.0f}"] if self.tokens else []
         cells += self._memory(found) if self.peaks else []
         disturbed = "" if found.quiet else ", disturbed" if found.quiet is False else ", waiting unknown"
@@ -84,8 +84,8 @@ class Table:
     def _memory(self, found: Comparison) -> list[str]:
         peak, other = self.peaks.get(found.peer), self.peaks.get(found.against)
         if peak is None or other is None:
-            return ["not measured", "not measured"]
-        extra = "–" if found.peer == found.against else f"{(peak - other) / _MEGA:+,.0f} MB ({peak / other:.2f}×)"
+            return ["not measured", ""]
+        extra = "" if found.peer == found.against else f"{(peak - other) / _MEGA:+,.0f} MB ({peak / other:.2f}×)"
         return [f"{peak / _MEGA:,.0f} MB", extra]
 
     def _more(self, found: Comparison) -> dict[str, Any]:
@@ -170,6 +170,10 @@ def _rule() -> str:
         f"Ratios are medians over rounds in which neither peer's threads waited for a core for more than "
         f"{MAX_WAITING:.0%} of the time; 'disturbed' marks peers that had too few such rounds."
     )
+
+
+def _ratio(found: Comparison) -> str:
+    return f"{found.ratio:.3f} ({found.low:.3f} – {found.high:.3f})"
 
 
 def _time(seconds: float) -> str:
