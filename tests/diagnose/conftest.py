@@ -23,7 +23,8 @@ def record_heads(run: Run, heads: Heads, maximum: float) -> None:
         for step, value in enumerate(values, start=1)
     ]
     columns: dict[str, object] = dict.fromkeys(HEAD_COLUMNS, np.full(len(rows), np.nan, dtype=np.float32))
-    columns |= dict(zip(("step", "layer", "head", "statistic", "mean"), zip(*rows, strict=True), strict=False))
+    for index, name in enumerate(("step", "layer", "head", "statistic", "mean")):
+        columns[name] = np.array([row[index] for row in rows])
     columns |= {
         "maximum": np.full(len(rows), maximum, dtype=np.float32),
         "num_rows": np.full(len(rows), 64),

@@ -1,0 +1,69 @@
+"""The data audit: what the model learned from and was tested on."""
+
+from typing import Any
+
+from regard.records import Run
+from regard.viewer.report.charts import label_bars, length_histogram
+from regard.viewer.report.numbers import count, percent
+
+__all__ = ["data"]
+
+
+def data(run: Run) -> dict[str, Any]:
+    """Return ``summary``, ``warnings``, ``figures``, ``splits`` and ``leaks`` of ``audit.json``."""
+    if not run.has("audit"):
+        return {"missing": "audit.json was not written, so nothing is known about the data of this run."}
+    audit = run.read("audit")
+    splits = audit["splits"]
+    figures = [label_bars({name: split["labels"] for name, split in splits.items()})]
+    lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
+    first = next(iter(splits.values()))["length"]
+    marks = {"median": first["median"], "95 %": first["p95"]}
+    if audit.get("max_len"):
+        marks["cut at"] = audit["max_len"]
+    figures.append(length_histogram(lengths, unit=first["unit"], marks=marks))
+    return {
+        "summary": [_labelled(line) for line in audit["summary"]],
+        "warnings": audit["warnings"],
+        "figures": figures,
+        "splits": [_row(name, split) for name, split in splits.items()],
+        "leaks": _leaks(audit["leaks"]),
+    }
+
+
+def _labelled(line: str) -> tuple[str, str]:
+    """Split a line of the summary into what it speaks of and what it says."""
+    name, colon, rest = line.partition(":")
+    return (name, rest.strip()) if colon and len(name) <= 40 else ("", line)
+
+
+def _row(name: str, split: dict[str, Any]) -> dict[str, str]:
+    length = split["length"]
+    return {
+        "name": name,
+        "rows": count(split["num_rows"]),
+        "labels": count(len(split["labels"])),
+        "empty": count(split["num_empty"]),
+        "median": count(length["median"]),
+        "p95": count(length["p95"]),
+        "longest": count(length["max"]),
+        "truncated": percent(split.get("truncated_share")),
+    }
+
+
+def _leaks(leaks: dict[str, list[dict[str, Any]]]) -> list[dict[str, str | bool]]:
+    found: list[dict[str, str | bool]] = []
+    for kind, told in (("exact", "word for word"), ("near", "nearly")):
+        for entry in leaks.get(kind, []):
+            first, second = entry["splits"]
+            examples = "; ".join(" = ".join(str(row) for row in pair) for pair in entry.get("examples", [])[:3])
+            found.append(
+                {
+                    "what": f"{second} in {first}, {told}",
+                    "count": count(entry["count"]),
+                    "share": percent(entry.get("share_of_test"), 2),
+                    "examples": examples or "–",
+                    "clean": entry["count"] == 0,
+                }
+            )
+    return found

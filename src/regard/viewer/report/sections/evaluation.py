@@ -1,0 +1,117 @@
+"""What the model is worth: beside baselines, by class, and how honest its confidence is."""
+
+from typing import Any
+
+import numpy as np
+
+from regard.records import ModelScore, Run
+from regard.viewer.report.charts import MAX_CLASSES, confusion_matrix, reliability_diagram
+from regard.viewer.report.numbers import count, duration, number, percent
+from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
+
+__all__ = ["evaluation"]
+
+
+def evaluation(run: Run) -> dict[str, Any]:
+    """Return the table of models, the classes, the mistakes and the figures of ``metrics.json``."""
+    if not run.has("metrics"):
+        return {"missing": "metrics.json was not written: the model of this run was not evaluated."}
+    metrics = run.read("metrics")
+    rows = models(run)
+    columns = shown_metrics(metrics)
+    return {
+        "columns": [METRIC_NAMES.get(name, name.replace("_", " ")) for name in columns],
+        "rows": [_row(row, index, columns, rows) for index, row in enumerate(rows)],
+        "comparison": _comparison(metrics.get("comparison"), rows),
+        "classes": metrics["per_class"],
+        "weakest": min((one["f1"] for one in metrics["per_class"]), default=None),
+        "confusion": confusion_matrix(metrics["confusion"], metrics["labels"]) if _fits(metrics) else None,
+        "mistakes": _mistakes(metrics["confusion"], metrics["labels"]),
+        "reliability": _reliability(metrics, rows),
+        "method": metrics["method"],
+        "split": metrics["split"],
+        "num_rows": count(metrics["num_rows"]),
+        "num_labels": len(metrics["labels"]),
+    }
+
+
+def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore]) -> dict[str, Any]:
+    cells = []
+    for name in columns:
+        interval = row.metrics.get(name)
+        value, ends = interval_text(interval)
+        is_best = interval is not None and interval.value is not None and interval.value == best(rows, name)
+        note = interval.note if interval is not None and interval.value is not None else None
+        cells.append({"value": value, "ends": ends, "best": is_best, "note": note})
+    return {"name": row.name, "kind": row.kind, "style": f"s{index + 1}", "cells": cells, "details": _details(row)}
+
+
+def _details(row: ModelScore) -> str:
+    told = []
+    for name, value in row.details.items():
+        if name == "seconds":
+            told.append(duration(float(value)))
+        elif isinstance(value, bool | str):
+            told.append(f"{name.replace('_', ' ')} {value}")
+        elif isinstance(value, int | float):
+            told.append(f"{name.replace('_', ' ')} {number(value, 4)}")
+    return " · ".join(told)
+
+
+def _comparison(comparison: dict[str, Any] | None, rows: list[ModelScore]) -> dict[str, str] | None:
+    if comparison is None or not rows:
+        return None
+    low, high, difference = comparison["low"], comparison["high"], comparison["difference"]
+    if low is None or high is None:
+        meaning, tone = "the interval is undefined", "fair"
+    elif low > 0:
+        meaning, tone = "the model is better, beyond chance", "good"
+    elif high < 0:
+        meaning, tone = "the baseline is better, beyond chance", "bad"
+    else:
+        meaning, tone = "chance alone could make this difference", "fair"
+    known = low is not None and high is not None
+    return {
+        "against": comparison["against"],
+        "model": rows[0].name,
+        "metric": METRIC_NAMES.get(comparison["metric"], comparison["metric"]).lower(),
+        "difference": _points(difference),
+        "interval": f"{_points(low)} to {_points(high)}" if known else "undefined",
+        "meaning": meaning,
+        "tone": tone,
+    }
+
+
+def _points(share: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _fits(metrics: dict[str, Any]) -> bool:
+    return len(metrics["labels"]) <= MAX_CLASSES
+
+
+def _mistakes(confusion: list[list[int]], labels: list[str]) -> list[dict[str, str]]:
+    table = np.array(confusion)
+    off = table - np.diag(np.diag(table))
+    order = np.argsort(-off, axis=None, kind="stable")[:6]
+    places = [np.unravel_index(int(index), off.shape) for index in order]
+    return [
+        {
+            "true": labels[int(a)],
+            "predicted": labels[int(b)],
+            "count": count(int(off[a, b])),
+            "share": percent(float(off[a, b] / max(1, table[a].sum()))),
+        }
+        for a, b in places
+        if off[a, b] > 0
+    ]
+
+
+def _reliability(metrics: dict[str, Any], rows: list[ModelScore]) -> Any:
+    if not metrics.get("calibration"):
+        return None
+    interval = rows[0].metrics.get("calibration_error")
+    value, ends = interval_text(interval)
+    told = f"Expected calibration error {value} ({ends}); 0 is perfect." if interval is not None else ""
+    return reliability_diagram(metrics["calibration"]["bins"], note=told)

@@ -1,0 +1,137 @@
+"""Training curves: loss, learning rate, validation, speed, and the gradient of each layer."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.records import Run
+from regard.viewer.report.charts import Figure, Line, line_chart
+from regard.viewer.report.layers import short_names
+from regard.viewer.report.series import smooth
+
+__all__ = ["layer_style", "training"]
+
+_Floats = npt.NDArray[np.float64]
+_LAYER_COLOURS = 8
+
+
+def training(run: Run) -> dict[str, Any]:
+    """Return ``figures``, or ``missing``."""
+    steps = list(run.events("step"))
+    if not steps:
+        return {"missing": "No training step was recorded."}
+    figures = [_loss(run, steps), _validation(run), _rate(steps), _speed(steps), *_gradients(run, steps)]
+    return {"figures": [figure for figure in figures if figure is not None], "absent": _absent(run)}
+
+
+def layer_style(index: int, num_layers: int) -> str:
+    """Return the CSS class of a layer's colour: eight shades from the lowest layer to the highest."""
+    return f"l{round(index / max(num_layers - 1, 1) * (_LAYER_COLOURS - 1))}"
+
+
+def _curve(events: list[dict[str, Any]], name: str) -> tuple[_Floats, _Floats] | None:
+    pairs = [(event["step"], event[name]) for event in events if name in event]
+    if not pairs:
+        return None
+    values = [np.nan if value is None else float(value) for _, value in pairs]
+    return np.array([step for step, _ in pairs], dtype=np.float64), np.array(values)
+
+
+def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
+    curve = _curve(steps, "loss")
+    if curve is None:
+        return None
+    x, y = curve
+    window = max(5, len(x) // 40)
+    lines = [
+        Line(name="training, each step", x=x, y=y, style="raw"),
+        Line(name=f"training, smoothed over {window} steps", x=x, y=smooth(y, window), style="s1"),
+    ]
+    validated = _curve(list(run.events("validation")), "loss")
+    if validated is not None:
+        lines.append(Line(name="validation", x=validated[0], y=validated[1], style="s2", points=True))
+    return line_chart(lines, title="Loss", y_label="nats")
+
+
+def _validation(run: Run) -> Figure | None:
+    events = list(run.events("validation"))
+    named = [("accuracy", "accuracy", "s1"), ("macro_f1", "macro F1", "s2")]
+    lines = []
+    for field, name, style in named:
+        curve = _curve(events, field)
+        if curve is not None:
+            lines.append(Line(name=name, x=curve[0], y=curve[1], style=style, points=True))
+    return line_chart(lines, title="Validation") if lines else None
+
+
+def _rate(steps: list[dict[str, Any]]) -> Figure | None:
+    curve = _curve(steps, "lr")
+    return (
+        None
+        if curve is None
+        else line_chart([Line(name="learning rate", x=curve[0], y=curve[1])], title="Learning rate")
+    )
+
+
+def _speed(steps: list[dict[str, Any]]) -> Figure | None:
+    curve = _curve(steps, "tokens_per_s")
+    if curve is None:
+        return None
+    x, y = curve
+    lines = [Line(name="each step", x=x, y=y, style="raw"), Line(name="smoothed", x=x, y=smooth(y, 20), style="s1")]
+    return line_chart(lines, title="Speed", y_label="tokens/s", note="Real tokens; padding does not count.")
+
+
+def _gradients(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
+    figures = []
+    events = list(run.events("gradients"))
+    if events and events[0]["layers"]:
+        figures.append(_per_layer(events, "all", "Gradient norm of each layer", "before clipping"))
+        figures.append(_score_share(events))
+    curve = _curve(steps, "grad_norm")
+    if curve is not None:
+        x, y = curve
+        lines = [Line(name="each step", x=x, y=y, style="raw"), Line(name="smoothed", x=x, y=smooth(y, 20), style="s1")]
+        figures.append(line_chart(lines, title="Gradient norm of the whole model", y_label="before clipping", log=True))
+    return figures
+
+
+def _per_layer(events: list[dict[str, Any]], field: str, title: str, y_label: str) -> Figure:
+    names = [entry["layer"] for entry in events[0]["layers"]]
+    short = short_names(names)
+    x, values = _table(events, field, len(names))
+    lines = [
+        Line(name=short[name], x=x, y=values[:, index], style=layer_style(index, len(names)))
+        for index, name in enumerate(names)
+    ]
+    return line_chart(lines, title=title, y_label=y_label, log=True)
+
+
+def _score_share(events: list[dict[str, Any]]) -> Figure:
+    names = [entry["layer"] for entry in events[0]["layers"]]
+    short = short_names(names)
+    x, scores = _table(events, "qk", len(names))
+    _, outputs = _table(events, "vo", len(names))
+    ratio = np.divide(scores, outputs, out=np.full_like(scores, np.nan), where=outputs > 0)
+    lines = [
+        Line(name=short[name], x=x, y=ratio[:, index], style=layer_style(index, len(names)))
+        for index, name in enumerate(names)
+    ]
+    title = "Gradient of queries and keys over that of values and output"
+    return line_chart(lines, title=title, y_label="ratio", log=True)
+
+
+def _table(events: list[dict[str, Any]], field: str, num_layers: int) -> tuple[_Floats, _Floats]:
+    whole = [event for event in events if len(event["layers"]) == num_layers]
+    x = np.array([event["step"] for event in whole], dtype=np.float64)
+    rows = [[entry.get(field) for entry in event["layers"]] for event in whole]
+    return x, np.array(rows, dtype=np.float64)
+
+
+def _absent(run: Run) -> list[str]:
+    told = {
+        "validation": "No validation was recorded: the run stopped before the end of its first epoch.",
+        "gradients": "Gradient norms per layer were not recorded.",
+    }
+    return [sentence for name, sentence in told.items() if next(iter(run.events(name)), None) is None]

@@ -1,0 +1,114 @@
+"""One screen of a terminal: verdict, models, findings, checklist, and where to read on."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from regard.records import Interval, Run, Severity
+from regard.viewer.report.outcome import outcome
+from regard.viewer.report.sections.headline import facts
+from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
+
+__all__ = ["summary"]
+
+_TONE = {"good": "green", "fair": "yellow", "bad": "red"}
+_SEVERITY = {Severity.ERROR: ("✗", "red"), Severity.WARNING: ("!", "yellow"), Severity.INFO: ("·", "cyan")}
+_MAX_FINDINGS = 6
+_MAX_FAILED = 5
+_WIDTH = 100
+
+
+def summary(run: Run) -> RenderableType:
+    """Return ``run`` on one screen (at most 40 lines of 100 columns), for ``rich.console.Console.print``.
+
+    Raises:
+        RecordError: a file of the run is damaged.
+    """
+    parts = [_verdict(run), _facts(run), _models(run), _findings(run), _checklist(run), _paths(run)]
+    return Group(*(part for part in parts if part is not None))
+
+
+def _verdict(run: Run) -> RenderableType:
+    result = outcome(run)
+    text = Text.assemble((result.word.upper(), f"bold {_TONE[result.tone]}"), ("  ", ""), (run.info.name, "bold"))
+    return Group(text, _line(result.sentence), Text())
+
+
+def _line(text: str, indent: int = 0) -> RenderableType:
+    """Return ``text`` cut to one line of the screen."""
+    line = Text(text, no_wrap=True, overflow="ellipsis")
+    line.truncate(_WIDTH - indent, overflow="ellipsis")
+    return Padding(line, (0, 0, 0, indent)) if indent else line
+
+
+def _facts(run: Run) -> RenderableType | None:
+    wanted = ("Data", "Steps", "Time", "Speed", "Device")
+    told = [f"{name.lower()} {value}" for name, value, _ in facts(run) if name in wanted]
+    return Group(_line(" · ".join(told)), Text()) if told else None
+
+
+def _models(run: Run) -> RenderableType | None:
+    rows = models(run)
+    if not rows:
+        return Group(_line("Not evaluated yet: there is no metrics.json."), Text())
+    names = [name for name in shown_metrics(run.read("metrics")) if name in ("accuracy", "macro_f1", "auc_roc")]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("model", max_width=30, no_wrap=True, overflow="ellipsis")
+    for name in names:
+        table.add_column(METRIC_NAMES[name].lower(), no_wrap=True)
+    for row in rows[:6]:
+        table.add_row(escape(row.name), *(_cell(row.metrics.get(name), best(rows, name)) for name in names))
+    return Group(table, Text())
+
+
+def _cell(interval: Interval | None, top: float | None) -> Text:
+    value, ends = interval_text(interval)
+    if interval is None or interval.value is None:
+        return Text(value, style="dim")
+    shown = f"  {ends.replace(' – ', '–')}" if interval.low is not None else ""
+    return Text.assemble((value, "bold" if interval.value == top else ""), (shown, "dim"))
+
+
+def _findings(run: Run) -> RenderableType:
+    if not run.has("findings"):
+        return Group(_line("Findings: the run was not diagnosed."), Text())
+    findings = run.findings()
+    if not findings:
+        return Group(_line("Findings: none."), Text())
+    lines: list[RenderableType] = [Text("Findings", style="bold")]
+    for finding in findings[:_MAX_FINDINGS]:
+        mark, colour = _SEVERITY[finding.severity]
+        line = Text.assemble((f"{mark} {finding.severity.value:8}", colour), finding.title)
+        line.truncate(_WIDTH - 2, overflow="ellipsis")
+        lines.append(Padding(line, (0, 0, 0, 2)))
+    if len(findings) > _MAX_FINDINGS:
+        lines.append(_line(f"and {len(findings) - _MAX_FINDINGS} more", indent=2))
+    return Group(*lines, Text())
+
+
+def _checklist(run: Run) -> RenderableType | None:
+    if not run.has("readiness"):
+        return None
+    result = outcome(run)
+    counts = Text.assemble(
+        ("Checklist  ", "bold"),
+        (f"{result.passed} pass", "green"),
+        (f"  {len(result.failed)} fail", "red" if result.failed else "dim"),
+        (f"  {len(result.undone)} not done", "yellow" if result.undone else "dim"),
+    )
+    lines: list[RenderableType] = [counts]
+    lines += [_line(f"✗ {title}", indent=2) for title in result.failed[:_MAX_FAILED]]
+    if len(result.failed) > _MAX_FAILED:
+        lines.append(_line(f"and {len(result.failed) - _MAX_FAILED} more fail", indent=2))
+    return Group(*lines, Text())
+
+
+def _paths(run: Run) -> RenderableType:
+    names = [name for name in ("report.html", "model") if (run.folder / name).exists()]
+    lines: list[RenderableType] = [Text.assemble(("Run        ", "bold"), str(run.folder))]
+    lines += [
+        Text.assemble((f"{name.split('.')[0].capitalize():11}", "bold"), str(run.folder / name)) for name in names
+    ]
+    return Group(*lines)
