@@ -4,10 +4,18 @@ Each layer is told its sizes, never a config. This room may import functional an
 ``models`` or anything above.
 """
 
+from regard.modules.additive import AdditiveAttention
 from regard.modules.block import ResidualAttention
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
 
-__all__ = ["FastDropout", "FeedForward", "MultiHeadAttention", "ResidualAttention", "from_torch"]
+__all__ = [
+    "AdditiveAttention",
+    "FastDropout",
+    "FeedForward",
+    "MultiHeadAttention",
+    "ResidualAttention",
+    "from_torch",
+]

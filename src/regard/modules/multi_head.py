@@ -1,15 +1,18 @@
 """Multi-head attention with its projections: over a sequence itself, or over another one."""
 
+import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
 from regard.functional import attention
-from regard.functional.masks import combine, keep_from_padding
+from regard.functional.masks import check_causal_lengths
+from regard.functional.positions import apply_rotary, rotary_tables
+from regard.functional.scoring import qk_norm as normed
+from regard.modules.padding import keep_mask
 
 __all__ = ["MultiHeadAttention"]
 
@@ -32,8 +35,10 @@ class MultiHeadAttention(nn.Module):
         causal: a position sees itself and earlier ones. With a context this is aligned at the end: the last query
             belongs to the last key, as when a sequence continues behind a cached part.
         rotary: base of rotary positions (10,000 in most models); None for none. Positions count from 0 over the keys.
-        qk_norm: normalise each head's queries and keys by their root mean square, with learnt gains.
-        temperature: divide each head's scores by a learnt positive number that starts at 1.
+        qk_norm: give queries and keys the length 1 and scale their cosine by a learnt number per head, which starts
+            at √head_dim, the largest score that two vectors with elements of unit size can have.
+        temperature: divide each head's scores by a learnt positive number that starts at 1; not with ``qk_norm``,
+            which learns a scale already.
         compute_dtype: precision of scores, softmax and weighted sum; None for that of the projections. Under bfloat16
             autocast, ``torch.float32`` is the faster on CPUs without matrix units for bfloat16.
         impl: backend, see ``regard.attention``.
@@ -78,6 +83,10 @@ class MultiHeadAttention(nn.Module):
             raise ArgumentError(f"dropout_p must lie in [0, 1), got {dropout_p}.")
         if rotary is not None and (head_dim % 2 or not rotary > 0):
             raise ArgumentError(f"rotary needs an even head_dim and a positive base, got {head_dim} and {rotary}.")
+        if qk_norm and temperature:
+            raise ArgumentError(
+                "qk_norm learns a scale of its own, got temperature=True as well; leave one of them out."
+            )
         if compute_dtype is not None and not compute_dtype.is_floating_point:
             raise ArgumentError(f"compute_dtype must be a floating type or None, got {compute_dtype}.")
         self.embed_dim, self.num_heads, self.num_kv_heads, self.head_dim = embed_dim, num_heads, num_kv_heads, head_dim
@@ -87,8 +96,7 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(kdim, num_kv_heads * head_dim, bias=bias)
         self.value = nn.Linear(vdim, num_kv_heads * head_dim, bias=bias)
         self.output = nn.Linear(num_heads * head_dim, embed_dim, bias=bias)
-        self.query_norm = _HeadNorm(head_dim) if qk_norm else None
-        self.key_norm = _HeadNorm(head_dim) if qk_norm else None
+        self.norm_scale = nn.Parameter(torch.full((num_heads,), math.sqrt(head_dim))) if qk_norm else None
         self.log_temperature = nn.Parameter(torch.zeros(num_heads)) if temperature else None
 
     def forward(
@@ -120,20 +128,20 @@ class MultiHeadAttention(nn.Module):
             DtypeError: a mask that is not boolean.
         """
         context, value_context = self._contexts(x, context, value_context)
-        keep = _keep_mask(attn_mask, key_padding_mask, context)
+        keep = keep_mask(attn_mask, key_padding_mask, context)
         attended = self._attend(*self._heads(x, context, value_context), keep, attn_bias)
         projected: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return projected
 
     def _heads(self, x: Tensor, context: Tensor, value_context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value as (batch, heads, len, head_dim), with norm, positions and temperature applied."""
+        """Return query, key and value as (batch, heads, len, head_dim), after norm, positions, temperature."""
         query = _split(self.query(x), self.num_heads)
         key = _split(self.key(context), self.num_kv_heads)
         value = _split(self.value(value_context), self.num_kv_heads)
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+        if self.norm_scale is not None:
+            query, key = normed(query, key, self.norm_scale[:, None, None])
         if self.rotary is not None:
-            ...
+            query, key = _rotated(query, key, self.rotary)
         if self.log_temperature is not None:
             # Divides the scores; on the queries it costs q_len rather than q_len · kv_len.
             query = query * torch.exp(-self.log_temperature)[:, None, None].to(query.dtype)
@@ -147,6 +155,7 @@ class MultiHeadAttention(nn.Module):
             "attn_mask": keep,
             "attn_bias": attn_bias,
             "causal": self.causal,
+            "scale": None if self.norm_scale is None else 1.0,
             "dropout_p": self.dropout_p if self.training else 0.0,
             "impl": self.impl,
         }
@@ -174,18 +183,6 @@ class MultiHeadAttention(nn.Module):
         return context, value_context
 
 
-class _HeadNorm(nn.Module):
-    """Division by the root mean square over a head's width, times a learnt gain, in the precision of the input."""
-
-    def __init__(self, head_dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(head_dim))
-
-    def forward(self, x: Float[Tensor, "batch heads len head_dim"]) -> Float[Tensor, "batch heads len head_dim"]:
-        """Return ``x`` normalised; unlike ``nn.RMSNorm`` without a warning where ``x`` is of lower precision."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
-
-
 def _head_dim(embed_dim: int, num_heads: int, num_kv_heads: int, head_dim: int | None) -> int:
     """Return the width per head after looking at the sizes."""
     if min(embed_dim, num_heads, num_kv_heads, 1 if head_dim is None else head_dim) < 1:
@@ -202,14 +199,12 @@ def _head_dim(embed_dim: int, num_heads: int, num_kv_heads: int, head_dim: int |
     return embed_dim // num_heads if head_dim is None else head_dim
 
 
-def _keep_mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, context: Tensor) -> Tensor | None:
-    """Return one mask with True = may attend, or None."""
-    if key_padding_mask is None:
-        return attn_mask
-    if key_padding_mask.shape != context.shape[:2]:
-        needed, got = tuple(context.shape[:2]), tuple(key_padding_mask.shape)
-        raise ArgumentError(f"key_padding_mask must have the shape (batch, kv_len) = {needed}, got {got}.")
-    return combine(attn_mask, keep_from_padding(key_padding_mask))
+def _rotated(query: Tensor, key: Tensor, base: float) -> tuple[Tensor, Tensor]:
+    """Return query and key turned by their positions; the last query stands at the last key."""
+    q_len, kv_len = query.shape[2], key.shape[2]
+    check_causal_lengths(q_len, kv_len)
+    cos, sin = rotary_tables(kv_len, key.shape[3], base=base, device=key.device)
+    return apply_rotary(query, cos[kv_len - q_len :], sin[kv_len - q_len :]), apply_rotary(key, cos, sin)
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
