@@ -96,7 +96,7 @@ def _num_keys(scores: Tensor) -> Tensor:
 
 def _normalized_entropy(scores: Tensor) -> Tensor:
     num_keys = _num_keys(scores)
-    return (_entropy(scores) / num_keys.log()).masked_fill(num_keys == 1, torch.nan)
+    return (_entropy(scores) / num_keys.to(scores.dtype).log()).masked_fill(num_keys == 1, torch.nan)
 
 
 def _mass_at(scores: Tensor, offset: int) -> Tensor:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,8 +21,6 @@ from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, f
 from regard.functional.impl.statistics_streaming import column_sums, stream
 
 __all__ = ["ROW_STATISTICS", "Definition", "RowStatistics", "key_mass", "received_mass", "row_statistics"]
-
-Route = Literal["auto", "fused", "streaming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +95,7 @@ def row_statistics(
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
     rows: Int[Tensor, " rows"] | None = None,
-    route: Route = "auto",
+    route: str = "auto",
 ) -> RowStatistics:
     """Return exact statistics of the attention weights, in memory linear in the lengths and without gradients.
 

@@ -80,15 +80,13 @@ class ScoreBlocks:
         """Yield parts whose scores fit a block, several heads or sequences at a time where they are short."""
         batch, kv_heads, group, num_rows, _ = self.query.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        row_step = min(num_rows, max(1, _BLOCK_SCORES // per_row))
-        head_step = batch_step = 1
-        if row_step == num_rows:
-            head_step = min(kv_heads, max(1, _BLOCK_SCORES // (per_row * max(1, num_rows))))
-        if head_step == kv_heads:
-            batch_step = min(batch, max(1, _BLOCK_SCORES // (per_row * max(1, num_rows) * kv_heads)))
+        row_step = max(1, min(num_rows, _BLOCK_SCORES // per_row))
+        head_step = max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step))) if row_step >= num_rows else 1
+        per_sequence = per_row * row_step * head_step
+        batch_step = max(1, min(batch, _BLOCK_SCORES // per_sequence)) if head_step == kv_heads else 1
         for first in range(0, batch, batch_step):
             for head in range(0, kv_heads, head_step):
-                for row in range(0, num_rows, max(1, row_step)):
+                for row in range(0, num_rows, row_step):
                     yield Place(
                         slice(first, min(first + batch_step, batch)),
                         slice(head, min(head + head_step, kv_heads)),

@@ -68,6 +68,8 @@ class RowsCall:
     @cached_property
     def position_tensor(self) -> Tensor:
         """The rows' own positions among the keys, int64 (rows,)."""
+        if isinstance(self.positions, range):
+            return torch.arange(self.positions.start, self.positions.stop, device=self.key.device)
         return torch.tensor(self.positions, device=self.key.device)
 
     @cached_property
