@@ -29,7 +29,7 @@ class ConsoleProgress:
     def say(self, message: str) -> None:
         """Print one line, above the bar if there is one."""
         console = self._bar.console if self._bar is not None else self._console
-        console.print(f"  {message}", highlight=False)
+        console.print(f"  {message}", highlight=False, soft_wrap=True)
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Begin a bar."""
@@ -63,7 +63,7 @@ class ConsoleProgress:
             left = (self._told - self._began) / max(self._done - self._first, 1) * (self._total - self._done)
             minutes, seconds = divmod(round(left), 60)
             told = f"{self._name} {self._done}/{self._total}  {self._values()}  {minutes}:{seconds:02d} left"
-            self._console.print(f"  {told}", highlight=False)
+            self._console.print(f"  {told}", highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -42,7 +42,7 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
     trainer = Trainer(config, run, progress)
     with _stage(console, 1, f"data: {config.data.path or config.data.name or config.data.source}"):
         for line in trainer.prepare()["summary"]:
-            console.print(f"  {line}")
+            console.print(f"  {line}", soft_wrap=True)
     with _stage(console, 2, f"train: {trainer.describe()}"):
         trainer.train()
     with _stage(console, 3, "evaluate: the model, the tuned linear baseline, the majority class"):
@@ -96,7 +96,7 @@ def _difference(before: object, now: object, path: str = "") -> str:
 
 @contextmanager
 def _stage(console: Console, number: int, title: str) -> Iterator[None]:
-    console.print(f"[bold]{number}/6 {title}[/bold]")
+    console.print(f"[bold]{number}/6 {title}[/bold]", soft_wrap=True)
     began = time.perf_counter()
     yield
     console.print(f"  [dim]{time.perf_counter() - began:.1f} s[/dim]")

@@ -59,7 +59,9 @@ class Trainer:
     def describe(self) -> str:
         """Return one line on what will be trained and on what."""
         precision = str(self._hardware.precision).removeprefix("torch.")
-        return f"{self._config.optim.epochs} epochs on {self._hardware.name}, {precision} ({self._hardware.reason})"
+        epochs = self._config.optim.epochs
+        work = f"{self._pretrained_name()}, {epochs} epoch{'s' if epochs > 1 else ''}"
+        return f"{work} on {self._hardware.name}, {precision}: {self._hardware.reason}"
 
     def train(self) -> None:
         """Fine-tune to the end, from the checkpoint if there is one, and write the model."""
