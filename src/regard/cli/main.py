@@ -3,9 +3,8 @@
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from regard import __version__
@@ -13,6 +12,10 @@ from regard._errors import RegardError
 from regard.cli import demo, inspect, predict, train
 
 __all__ = ["app", "run"]
+
+_INTERRUPTED = 130
+# typer brings click's errors under a name of its own that changes; this is click's UsageError wherever it lives
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="regard",
@@ -29,7 +32,7 @@ inspect.register(app)
 predict.register(app)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         typer.echo(f"regard {__version__}")
         raise typer.Exit
@@ -38,8 +41,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     pass
@@ -57,10 +60,12 @@ def run() -> None:
             raise
         _fail(_sentence(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Interrupted. What was written is whole; the same command goes on from there.", code=130)
-    except click.ClickException as error:
+        code = _INTERRUPTED
+    except _UsageError as error:
         error.show()
         sys.exit(error.exit_code)
+    if code == _INTERRUPTED:
+        _fail("Interrupted. What was written is whole; the same command goes on from there.", code=_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
