@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from regard.diagnose.rule import NotJudgedError
@@ -26,15 +26,19 @@ _QUERY = """
 WITH points AS (
     SELECT step, layer, head, {value} AS value FROM heads WHERE statistic = $1 AND isfinite(mean)
 ), judged AS (
-    SELECT *, $2 * value > $2 * $3 AS is_beyond FROM points
+    SELECT *, ($2 * value > $2 * $3)::INT AS is_beyond FROM points
+), followed AS (
+    SELECT *, avg(is_beyond) OVER (
+        PARTITION BY layer, head ORDER BY step ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+    ) AS share_from_here FROM judged
 )
 SELECT
     layer, head,
     coalesce(avg(value) FILTER (WHERE step <= $4), arg_min(value, step)) AS first,
     coalesce(avg(value) FILTER (WHERE step >= $5), arg_max(value, step)) AS last,
-    coalesce(avg(is_beyond::INT) FILTER (WHERE step >= $5), arg_max(is_beyond::INT, step)) AS share_beyond,
-    coalesce(max(step) FILTER (WHERE NOT is_beyond), -1) AS last_fine
-FROM judged GROUP BY layer, head ORDER BY layer, head
+    coalesce(avg(is_beyond) FILTER (WHERE step >= $5), arg_max(is_beyond, step)) AS share_beyond,
+    min(step) FILTER (WHERE is_beyond = 1 AND share_from_here >= $6) AS since
+FROM followed GROUP BY layer, head ORDER BY layer, head
 """
 
 
@@ -64,7 +68,7 @@ class HeadTrend:
         head: from 0.
         first: mean over the first tenth of the recorded steps, at most 10 of them.
         last: mean over the last tenth.
-        since: first recorded step from which every value is beyond the limit; None if the last value is not.
+        since: first recorded step beyond the limit that is followed by such steps in nine of ten; None without one.
         stays: whether the values of the last tenth are beyond the limit, in the mean and in nine of ten steps.
         final_step: last recorded step.
         statistic: what was measured.
@@ -95,7 +99,7 @@ class HeadTrend:
         """Return a pointer to the rows that show it, with start, end and the step since when."""
         told = f"{self.first:.3g} at the start, {self.last:.3g} at the end"
         if self.since is not None:
-            told += f"; beyond the threshold in every recorded step from step {self.since}"
+            told += f"; beyond the threshold since step {self.since}"
         return Evidence(
             source="heads",
             statistic=self.statistic,
@@ -148,31 +152,26 @@ def head_trends(
         raise NotJudgedError(f"statistic {statistic!r} needs at least {min_steps} recorded steps, got {len(steps)}")
     tenth = max(1, len(steps) // 10)
     start, end = int(steps[min(tenth, _MAX_START) - 1]), int(steps[-tenth])
-    values = [statistic, 1 if limit.above else -1, limit.level, start, end]
+    values = [statistic, 1 if limit.above else -1, limit.level, start, end, _STAYS]
     rows = run.heads.query(_QUERY.format(value=_VALUES[relative_to_layer]), values)
-    return sorted(_trends(rows, steps, statistic, limit), key=_furthest(limit))
+    return sorted(_trends(rows, int(steps[-1]), statistic, limit), key=_furthest(limit))
 
 
-def _trends(
-    rows: dict[str, npt.NDArray[np.generic]], steps: npt.NDArray[np.integer], statistic: str, limit: Limit
-) -> list[HeadTrend]:
-    next_step = np.searchsorted(steps, rows["last_fine"], side="right")
-    columns = zip(
-        rows["layer"], rows["head"], rows["first"], rows["last"], rows["share_beyond"], next_step, strict=True
-    )
+def _trends(rows: dict[str, npt.NDArray[Any]], final_step: int, statistic: str, limit: Limit) -> list[HeadTrend]:
+    columns = (rows[name] for name in ("layer", "head", "first", "last", "share_beyond", "since"))
     return [
         HeadTrend(
             layer=str(layer),
             head=int(head),
             first=float(first),
             last=float(last),
-            since=int(steps[index]) if index < len(steps) else None,
+            since=None if since is None else int(since),
             stays=limit.is_beyond(float(last)) and float(share) >= _STAYS,
-            final_step=int(steps[-1]),
+            final_step=final_step,
             statistic=statistic,
             limit=limit,
         )
-        for layer, head, first, last, share, index in columns
+        for layer, head, first, last, share, since in zip(*columns, strict=True)
     ]
 
 

@@ -14,16 +14,15 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     size = math.floor(math.log10(abs(value)))
-    if size < -4 or size >= 7:
+    if size < -3 or size >= 7:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return _minus(f"{mantissa}e{int(exponent)}")
-    text = f"{value:,.{max(0, digits - 1 - size)}f}"
-    return _minus(text.rstrip("0").rstrip(".") if "." in text else text)
+        return _minus(f"{_trimmed(mantissa)}e{int(exponent)}")
+    return _minus(_trimmed(f"{value:,.{max(0, digits - 1 - size)}f}"))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Return ``share`` (0 to 1) as a percentage."""
-    return "–" if share is None or math.isnan(share) else _minus(f"{100 * share:.{digits}f} %")
+    return "–" if share is None or math.isnan(share) else _minus(f"{100 * share:.{digits}f}\u00a0%")
 
 
 def count(value: float | None) -> str:
@@ -52,6 +51,10 @@ def duration(seconds: float | None) -> str:
 def plural(amount: int, noun: str) -> str:
     """Return ``1 error``, ``2 errors``."""
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _minus(text: str) -> str:

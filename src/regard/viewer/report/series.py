@@ -9,18 +9,18 @@ _Floats = npt.NDArray[np.float64]
 
 
 def smooth(values: _Floats, window: int) -> _Floats:
-    """Return the exponential mean of ``values`` over about ``window`` steps, without the bias of its start.
+    """Return the mean of ``values`` over about ``window`` neighbours, half before and half after, fewer at the ends.
 
     NaN is left out of the mean and stays NaN.
     """
-    decay = 1 - 1 / max(window, 1)
-    total, weight = 0.0, 0.0
-    smoothed = np.full_like(values, np.nan)
-    for index, value in enumerate(values):
-        if np.isfinite(value):
-            total, weight = decay * total + value, decay * weight + 1
-            smoothed[index] = total / weight
-    return smoothed
+    known = np.isfinite(values)
+    reach = max(0, window // 2)
+    totals = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    mean = (totals[high] - totals[low]) / np.maximum(counts[high] - counts[low], 1)
+    return np.where(known, mean, np.nan)
 
 
 def extremes(x: _Floats, y: _Floats, num_bins: int) -> tuple[_Floats, _Floats]:

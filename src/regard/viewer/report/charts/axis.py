@@ -31,11 +31,21 @@ class Scale:
         """Return round numbers within the scale."""
         if not self.log:
             return nice_ticks(self.low, self.high, most)
-        first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-        if last - first < 1:
-            return [self.low, self.high]
-        step = max(1, math.ceil((last - first) / (most - 1)))
-        return [10.0**power for power in range(first, last + 1, step)]
+        return _log_ticks(self.low, self.high, most)
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return powers of ten, and between them 1, 2, 5 or 1, 3 where there are few, within ``low``..``high``.
+
+    Where fewer than two fit, the scale is short enough for even ticks.
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+        ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(ticks) <= most + 1:
+            return ticks if len(ticks) > 1 else nice_ticks(low, high, most)
+    return ticks[:: math.ceil(len(ticks) / most)]
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:

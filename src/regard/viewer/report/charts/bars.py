@@ -76,11 +76,12 @@ def length_histogram(
     for index, (name, histogram) in enumerate(lengths.items()):
         draw = _filled if index == 0 else _outlined
         drawn += draw(name, [min(edge, right) for edge in histogram["edges"]], shares[name], frame, index)
-    for name, value in marks.items():
+    for row, (name, value) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
         if value <= right:
-            x = frame.x(value)
-            drawn.append(element("line", x1=x, x2=x, y1=frame.y.end, y2=frame.y.start, class_="mark"))
-            drawn.append(element("text", f"{name} {count(value)}", x=x + 4, y=frame.y.end + 9, class_="tick"))
+            # Each name on a row of its own, since marks may stand close together.
+            x, y = frame.x(value), frame.y.end + 9 + 16 * row
+            drawn.append(element("line", x1=x, x2=x, y1=y - 9, y2=frame.y.start, class_="mark"))
+            drawn.append(element("text", f"{name} {count(value)}", x=x + 4, y=y, class_="tick"))
     legend = [Key(name=name, style=f"s{index + 1}") for index, name in enumerate(lengths)]
     told = ", ".join(f"{name} {count(value)}" for name, value in marks.items())
     svg = drawing(*drawn, width=_WIDTH, height=height, title=f"Length in {unit}", description=told)

@@ -1,25 +1,19 @@
 """Colours that mean a number: perceptually even, and told apart with any kind of colour vision.
 
-Anchors of viridis (van der Walt and Smith 2015) for amounts, and of ColorBrewer's RdBu for changes; between anchors the
-mix is linear.
+Anchors of viridis (van der Walt and Smith 2015), with a linear mix between them. Changes have no map of their own: two hues
+of the style sheet fade into the page around zero.
 """
 
 import numpy as np
 
-__all__ = ["contrast_text", "diverging", "sequential"]
+__all__ = ["contrast_text", "sequential"]
 
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
-_RD_BU = ("2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7", "fddbc7", "f4a582", "d6604d", "b2182b")
 
 
 def sequential(share: float) -> str:
     """Return the colour of ``share`` (0 to 1, clipped) on viridis, dark for little."""
     return _mix(_VIRIDIS, share)
-
-
-def diverging(share: float) -> str:
-    """Return the colour of ``share`` (-1 to 1, clipped): blue for a fall, white for none, red for a rise."""
-    return _mix(_RD_BU, (share + 1) / 2)
 
 
 def contrast_text(colour: str) -> str:

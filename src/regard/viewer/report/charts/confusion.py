@@ -11,7 +11,7 @@ from regard.viewer.report.numbers import count, percent
 __all__ = ["MAX_CLASSES", "confusion_matrix"]
 
 MAX_CLASSES = 30
-_LEFT, _TOP, _WIDTH = 96.0, 92.0, 520.0
+_LEFT, _TOP, _WIDTH = 96.0, 80.0, 520.0
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regard.viewer.report.charts.colour import diverging, sequential
+from regard.viewer.report.charts.colour import sequential
 from regard.viewer.report.charts.svg import Raw, drawing, element
 from regard.viewer.report.numbers import number
 
 __all__ = ["ColourScale", "colour_bar", "heat_map"]
 
 _CELL, _GAP, _LEFT, _TOP = 13.0, 1.0, 20.0, 2.0
-_STEPS = 48
+_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,15 @@ class ColourScale:
     high: float
     diverging: bool = False
 
-    def colour(self, value: float) -> str | None:
-        """Return the colour of ``value``, or None for NaN."""
+    def paint(self, value: float) -> dict[str, str]:
+        """Return the SVG attributes that colour ``value``; NaN gets the colour of an empty cell."""
         if not np.isfinite(value):
-            return None
-        if self.diverging:
-            return diverging(value / (max(abs(self.low), abs(self.high)) or 1.0))
-        return sequential((value - self.low) / ((self.high - self.low) or 1.0))
+            return {"class_": "empty"}
+        if not self.diverging:
+            return {"fill": sequential((value - self.low) / ((self.high - self.low) or 1.0))}
+        # A change fades into the page, light or dark, where it is small.
+        share = min(1.0, abs(value) / (max(abs(self.low), abs(self.high)) or 1.0))
+        return {"class_": "up" if value > 0 else "down", "fill_opacity": f"{0.04 + 0.96 * share:.2f}"}
 
 
 def heat_map(
@@ -72,16 +74,14 @@ def colour_bar(scale: ColourScale, *, unit: str) -> Raw:
     largest = max(abs(scale.low), abs(scale.high))
     low, high = (-largest, largest) if scale.diverging else (scale.low, scale.high)
     step = width / _STEPS
-    colours = [scale.colour(low + (index + 0.5) / _STEPS * (high - low)) for index in range(_STEPS)]
-    drawn = [
-        element("rect", x=index * step, y=0, width=step + 0.6, height=height, fill=colour)
-        for index, colour in enumerate(colours)
-    ]
-    for x, value, style in (
-        (0.0, low, "small"),
-        (width / 2, (low + high) / 2, "small mid"),
-        (width, high, "small end"),
-    ):
+    # Strips of an opaque colour overlap a little, so that no seam shows; translucent ones must not.
+    strip = step if scale.diverging else step + 0.6
+    drawn = []
+    for index in range(_STEPS):
+        paint = scale.paint(low + (index + 0.5) / _STEPS * (high - low))
+        drawn.append(element("rect", x=index * step, y=0, width=strip, height=height, **paint))
+    ends = ((0.0, low, "small"), (width / 2, (low + high) / 2, "small mid"), (width, high, "small end"))
+    for x, value, style in ends:
         told = f"{'+' if scale.diverging and value > 0 else ''}{number(value, 2)}"
         drawn.append(element("text", told, x=x, y=height + 12, class_=style))
     title = f"Colours from {number(low, 2)} to {number(high, 2)} {unit}".strip()
@@ -89,7 +89,6 @@ def colour_bar(scale: ColourScale, *, unit: str) -> Raw:
 
 
 def _cell(value: float, scale: ColourScale, name: str, x: float, y: float) -> Raw:
-    colour = scale.colour(value)
-    told = element("title", f"{name}: {number(value)}" if colour else f"{name}: not recorded")
+    told = element("title", f"{name}: {number(value)}" if np.isfinite(value) else f"{name}: not recorded")
     size = _CELL - _GAP
-    return element("rect", told, x=x, y=y, width=size, height=size, fill=colour, class_=None if colour else "empty")
+    return element("rect", told, x=x, y=y, width=size, height=size, **scale.paint(value))

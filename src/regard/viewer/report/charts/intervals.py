@@ -9,7 +9,7 @@ from regard.viewer.report.numbers import number
 
 __all__ = ["Whisker", "interval_plot"]
 
-_WIDTH, _ROW, _LEFT = 300.0, 22.0, 10.0
+_WIDTH, _ROW, _LEFT = 300.0, 22.0, 18.0
 
 
 @dataclass(frozen=True, kw_only=True)

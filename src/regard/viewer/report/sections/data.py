@@ -24,7 +24,7 @@ def data(run: Run) -> dict[str, Any]:
     figures.append(length_histogram(lengths, unit=first["unit"], marks=marks))
     return {
         "summary": [_labelled(line) for line in audit["summary"]],
-        "warnings": audit["warnings"],
+        "warnings": [_unbroken(warning) for warning in audit["warnings"]],
         "figures": figures,
         "splits": [_row(name, split) for name, split in splits.items()],
         "leaks": _leaks(audit["leaks"]),
@@ -33,8 +33,13 @@ def data(run: Run) -> dict[str, Any]:
 
 def _labelled(line: str) -> tuple[str, str]:
     """Split a line of the summary into what it speaks of and what it says."""
-    name, colon, rest = line.partition(":")
-    return (name, rest.strip()) if colon and len(name) <= 40 else ("", line)
+    name, colon, rest = _unbroken(line).partition(":")
+    return (name, rest.strip()) if colon and len(name) <= 40 else ("", _unbroken(line))
+
+
+def _unbroken(text: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _row(name: str, split: dict[str, Any]) -> dict[str, str]:

@@ -42,7 +42,8 @@ def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore]
         value, ends = interval_text(interval)
         is_best = interval is not None and interval.value is not None and interval.value == best(rows, name)
         note = interval.note if interval is not None and interval.value is not None else None
-        cells.append({"value": value, "ends": ends, "best": is_best, "note": note})
+        has_ends = interval is not None and interval.low is not None
+        cells.append({"value": value, "ends": ends, "has_ends": has_ends, "best": is_best, "note": note})
     return {"name": row.name, "kind": row.kind, "style": f"s{index + 1}", "cells": cells, "details": _details(row)}
 
 
@@ -53,7 +54,9 @@ def _details(row: ModelScore) -> str:
             told.append(duration(float(value)))
         elif isinstance(value, bool | str):
             told.append(f"{name.replace('_', ' ')} {value}")
-        elif isinstance(value, int | float):
+        elif isinstance(value, int):
+            told.append(f"{count(value)} {name.replace('_', ' ')}")
+        elif isinstance(value, float):
             told.append(f"{name.replace('_', ' ')} {number(value, 4)}")
     return " · ".join(told)
 

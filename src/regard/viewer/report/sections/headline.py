@@ -19,6 +19,7 @@ def headline(run: Run) -> dict[str, Any]:
     """Return ``outcome``, ``metrics`` (big numbers with their interval plots), ``against`` and ``facts``."""
     return {
         "run": run.info,
+        "created": run.info.created[:16].replace("T", " ") + " UTC",
         "outcome": outcome(run),
         "metrics": _metrics(run),
         "split": _split(run),
@@ -86,9 +87,16 @@ def _effort(run: Run) -> list[tuple[str, str, str]]:
 
 def _machine(run: Run) -> list[tuple[str, str, str]]:
     device, kernels = run.info.device, run.info.kernels
-    found = [("Device", str(device.get("name", device.get("type", ""))), str(device.get("precision", "")))]
+    name = str(device.get("name", device.get("type", "")))
+    found = [("Device", name, str(device.get("precision", "")))]
     if kernels:
         kernel, calls = max(kernels.items(), key=lambda item: item[1])
         others = f", and {len(kernels) - 1} more" if len(kernels) > 1 else ""
-        found.append(("Kernel", kernel.strip("_").replace("_", " "), f"{count(calls)} calls{others}"))
+        found.append(
+            (
+                "Kernel",
+                kernel.removeprefix("_scaled_dot_product_").strip("_").replace("_", " "),
+                f"{count(calls)} calls{others}",
+            )
+        )
     return found

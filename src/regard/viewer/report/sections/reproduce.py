@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from regard.records import Run
@@ -25,9 +26,14 @@ def reproduce(run: Run) -> dict[str, Any]:
 
 
 def _command(run: Run) -> str:
-    recipe = run.info.recipe
+    """Return the command of the recipe; what else was set stands in the config."""
+    recipe, data = run.info.recipe, run.info.config.get("data", {})
     commands = {"demo": "regard demo", "demo-fast": "regard demo --fast"}
-    return commands.get(recipe, f"regard train {recipe}") + f" --out {run.folder.name}"
+    command = commands.get(recipe, f"regard train {recipe}")
+    if recipe not in commands:
+        settings = {name: data.get(name) for name in ("source", "name", "path", "test_path", "text", "label")}
+        command += "".join(f" --set data.{name}={quote(str(value))}" for name, value in settings.items() if value)
+    return f"{command} --out {quote(str(run.folder))}"
 
 
 def _rows(table: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -98,32 +98,33 @@ def _gradients(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
 
 
 def _per_layer(events: list[dict[str, Any]], field: str, title: str, y_label: str) -> Figure:
-    names = [entry["layer"] for entry in events[0]["layers"]]
-    short = short_names(names)
-    x, values = _table(events, field, len(names))
-    lines = [
-        Line(name=short[name], x=x, y=values[:, index], style=layer_style(index, len(names)))
-        for index, name in enumerate(names)
-    ]
-    return line_chart(lines, title=title, y_label=y_label, log=True)
+    x, values = _table(events, field)
+    return _layer_lines(events, x, values, title=title, y_label=y_label)
 
 
 def _score_share(events: list[dict[str, Any]]) -> Figure:
+    x, scores = _table(events, "qk")
+    _, outputs = _table(events, "vo")
+    ratio = np.divide(scores, outputs, out=np.full_like(scores, np.nan), where=outputs > 0)
+    title = "Gradient of queries and keys over that of values and output"
+    return _layer_lines(events, x, ratio, title=title, y_label="ratio")
+
+
+def _layer_lines(events: list[dict[str, Any]], x: _Floats, values: _Floats, *, title: str, y_label: str) -> Figure:
     names = [entry["layer"] for entry in events[0]["layers"]]
     short = short_names(names)
-    x, scores = _table(events, "qk", len(names))
-    _, outputs = _table(events, "vo", len(names))
-    ratio = np.divide(scores, outputs, out=np.full_like(scores, np.nan), where=outputs > 0)
+    window = max(1, len(x) // 12)
     lines = [
-        Line(name=short[name], x=x, y=ratio[:, index], style=layer_style(index, len(names)))
+        Line(name=short[name], x=x, y=smooth(values[:, index], window), style=layer_style(index, len(names)))
         for index, name in enumerate(names)
     ]
-    title = "Gradient of queries and keys over that of values and output"
-    return line_chart(lines, title=title, y_label="ratio", log=True)
+    note = f"Each point is a mean over {window} neighbouring looks." if window > 1 else ""
+    return line_chart(lines, title=title, y_label=y_label, log=True, note=note)
 
 
-def _table(events: list[dict[str, Any]], field: str, num_layers: int) -> tuple[_Floats, _Floats]:
-    whole = [event for event in events if len(event["layers"]) == num_layers]
+def _table(events: list[dict[str, Any]], field: str) -> tuple[_Floats, _Floats]:
+    """Return the steps and the (events, layers) norms of the events that name the layers of the first."""
+    whole = [event for event in events if len(event["layers"]) == len(events[0]["layers"])]
     x = np.array([event["step"] for event in whole], dtype=np.float64)
     rows = [[entry.get(field) for entry in event["layers"]] for event in whole]
     return x, np.array(rows, dtype=np.float64)
