@@ -10,6 +10,7 @@ from rich.console import Console
 
 from regard._errors import RecordError
 from regard.cli.console import ConsoleProgress
+from regard.cli.memory import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
 from regard.records import Run, Status
@@ -37,6 +38,7 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
         console.print(summary(run))
         return run
     began = time.perf_counter()
+    keep_freed_memory()
     run.update(status=Status.RUNNING, message=None)
     progress = ConsoleProgress(console)
     trainer = Trainer(config, run, progress)
