@@ -131,6 +131,7 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks hold a few scores only, so that they have to be merged."""
     monkeypatch.setattr(blocks, "_BLOCK_SCORES", 24)
     monkeypatch.setattr(blocks, "_BLOCK_KEYS", 4)
+    monkeypatch.setattr(blocks, "_CAUSAL_ROWS", 2)
 
 
 @pytest.fixture(params=["whole", "tiny"])

@@ -65,6 +65,7 @@ def attention(
         arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118.
 
     Example:
+        >>> import torch
         >>> query, key, value = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 5, 4), torch.ones(1, 2, 5, 6)
         >>> attention(query, key, value, causal=True).shape
         torch.Size([1, 2, 3, 6])

@@ -18,6 +18,7 @@ LOG2E = 1.0 / LN2
 
 _BLOCK_SCORES = 1 << 19  # scores of one block: 2 MiB in float32, so that a block and its exponentials stay in cache
 _BLOCK_KEYS = 2048
+_CAUSAL_ROWS = 128
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -80,8 +81,10 @@ class ScoreBlocks:
         """Yield parts whose scores fit a block, several heads or sequences at a time where they are short."""
         batch, kv_heads, group, num_rows, _ = self.query.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        row_step = max(1, min(num_rows, _BLOCK_SCORES // per_row))
-        head_step = max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step))) if row_step >= num_rows else 1
+        # Causal rows are taken a quarter at a time, so that the first ones need not meet the last keys.
+        most_rows = max(_CAUSAL_ROWS, -(-num_rows // 4)) if self.causal else num_rows
+        row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // per_row))
+        head_step = max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
         per_sequence = per_row * row_step * head_step
         batch_step = max(1, min(batch, _BLOCK_SCORES // per_sequence)) if head_step == kv_heads else 1
         for first in range(0, batch, batch_step):

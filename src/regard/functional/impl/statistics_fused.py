@@ -104,9 +104,9 @@ def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
     own = call.position_tensor
     keys = {"first_mass": torch.zeros_like(own), "self_mass": own}.get(name, own - 1)
     at = keys.clamp(0, call.key.shape[2] - 1)
-    group = call.query.shape[1] // call.key.shape[1]
-    picked = call.key.index_select(2, at).repeat_interleave(group, dim=1)
-    scores = torch.linalg.vecdot(call.query, picked) * call.scale
+    grouped = call.query.unflatten(1, (call.key.shape[1], -1))
+    picked = call.key[:, :, None, :1] if name == "first_mass" else call.key.index_select(2, at)[:, :, None]
+    scores = torch.linalg.vecdot(grouped, picked).flatten(1, 2) * call.scale
     if call.softcap is not None:
         scores = call.softcap * torch.tanh(scores / call.softcap)
     if call.attn_bias is not None:

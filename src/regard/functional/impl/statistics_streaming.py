@@ -47,7 +47,8 @@ def stream(
     shape = blocks.query.shape[:4]
     results = {name: blocks.query.new_empty(shape) for name in (*wanted, "lse")}
     task = _Task(blocks, needed, keys)
-    given = None if lse is None else blocks.grouped(lse.to(blocks.query.dtype) * LOG2E)
+    # PyTorch's CPU kernel returns the lse with strided rows; subtracting it so from every block would be slow.
+    given = None if lse is None else blocks.grouped((lse.to(blocks.query.dtype) * LOG2E).contiguous())
     for place in blocks.places():
         shift = None if given is None else given[place.batch, place.heads, :, place.rows]
         sums = _sums_of_rows(task, place, shift)
@@ -66,7 +67,7 @@ def column_sums(blocks: ScoreBlocks, lse: Tensor, row_weights: Tensor | None) ->
     """
     batch, kv_heads, group, _, _ = blocks.query.shape
     received = blocks.query.new_zeros(batch, kv_heads, group, blocks.kv_len)
-    shift = _finite(blocks.grouped(lse.to(received.dtype) * LOG2E))
+    shift = _finite(blocks.grouped((lse.to(received.dtype) * LOG2E).contiguous()))
     for place in blocks.places():
         rows = shift[place.batch, place.heads, :, place.rows]
         factor = torch.ones_like(rows)
