@@ -2,10 +2,13 @@
 
 import math
 
-__all__ = ["count", "duration", "number", "percent", "plural"]
+__all__ = ["Number", "count", "duration", "number", "percent", "plural"]
+
+Number = float | int
+"""What JSON calls a number: a value read from a file is an int where it happens to be whole."""
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: Number | None, digits: int = 3) -> str:
     """Return ``value`` with ``digits`` significant digits, without an exponent where it stays short."""
     if value is None or math.isnan(value):
         return "–"
@@ -20,12 +23,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return _minus(_trimmed(f"{value:,.{max(0, digits - 1 - size)}f}"))
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: Number | None, digits: int = 1) -> str:
     """Return ``share`` (0 to 1) as a percentage."""
     return "–" if share is None or math.isnan(share) else _minus(f"{100 * share:.{digits}f}\u00a0%")
 
 
-def count(value: float | None) -> str:
+def count(value: Number | None) -> str:
     """Return a whole number with thousands separated, shortened from a million on."""
     if value is None:
         return "–"
@@ -35,7 +38,7 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number | None) -> str:
     """Return seconds as ``42.1 s``, ``7 min 03 s`` or ``2 h 05 min``."""
     if seconds is None:
         return "–"

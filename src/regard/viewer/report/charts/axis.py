@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from regard.viewer.report.charts.svg import Raw, element
-from regard.viewer.report.numbers import number
+from regard.viewer.report.numbers import Number, number
 
 __all__ = ["Frame", "Scale", "nice_ticks"]
 
@@ -13,13 +13,13 @@ __all__ = ["Frame", "Scale", "nice_ticks"]
 class Scale:
     """Maps ``low``..``high`` to ``start``..``end``, evenly or by logarithm."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     log: bool = False
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> float:
         """Return the point of ``value``."""
         low, high, at = self.low, self.high, value
         if self.log:
@@ -34,7 +34,7 @@ class Scale:
         return _log_ticks(self.low, self.high, most)
 
 
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
+def _log_ticks(low: Number, high: Number, most: int) -> list[float]:
     """Return powers of ten, and between them 1, 2, 5 or 1, 3 where there are few, within ``low``..``high``.
 
     Where fewer than two fit, the scale is short enough for even ticks.
@@ -48,7 +48,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / most)]
 
 
-def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
+def nice_ticks(low: Number, high: Number, most: int = 5) -> list[float]:
     """Return at most ``most`` + 1 multiples of 1, 2, 2.5 or 5 times a power of ten between ``low`` and ``high``."""
     if not high > low:
         return [low]

@@ -6,7 +6,7 @@ import numpy as np
 
 from regard.viewer.report.charts.axis import Frame, Scale
 from regard.viewer.report.charts.svg import Figure, Key, Raw, drawing, element, short
-from regard.viewer.report.numbers import count, percent
+from regard.viewer.report.numbers import Number, count, percent
 
 __all__ = ["label_bars", "length_histogram"]
 
@@ -52,7 +52,7 @@ def label_bars(splits: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def length_histogram(
-    lengths: Mapping[str, Mapping[str, Sequence[float]]], *, unit: str, marks: Mapping[str, float]
+    lengths: Mapping[str, Mapping[str, Sequence[Number]]], *, unit: str, marks: Mapping[str, Number]
 ) -> Figure:
     """Draw the lengths of the first split as bars and of the others as outlines.
 
@@ -92,17 +92,17 @@ def _order(splits: Mapping[str, Mapping[str, int]], label: str) -> tuple[list[in
     return [-split.get(label, 0) for split in splits.values()], label
 
 
-def _label(label: str, y: float) -> Raw:
+def _label(label: str, y: Number) -> Raw:
     told = label if len(label) <= 14 else f"{label[:13]}…"
     return element("text", element("title", label), told, x=_NAME_WIDTH - 8, y=y, class_="name end")
 
 
-def _even_end(edges: Sequence[float]) -> float:
+def _even_end(edges: Sequence[Number]) -> float:
     widths = np.diff(edges)
     return float(edges[-2] if len(widths) > 1 and widths[-1] > 1.5 * widths[0] else edges[-1])
 
 
-def _filled(name: str, edges: Sequence[float], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
+def _filled(name: str, edges: Sequence[Number], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
     drawn = []
     for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
         if high > low and share > 0:
@@ -115,7 +115,7 @@ def _filled(name: str, edges: Sequence[float], shares: np.ndarray, frame: Frame,
     return drawn
 
 
-def _outlined(name: str, edges: Sequence[float], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
+def _outlined(name: str, edges: Sequence[Number], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
     points = [f"M{short(frame.x(edges[0]))} {short(frame.y.start)}"]
     for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
         if high > low:

@@ -6,7 +6,7 @@ import numpy as np
 
 from regard.viewer.report.charts.colour import contrast_text, sequential
 from regard.viewer.report.charts.svg import Figure, Raw, drawing, element
-from regard.viewer.report.numbers import count, percent
+from regard.viewer.report.numbers import Number, count, percent
 
 __all__ = ["MAX_CLASSES", "confusion_matrix"]
 
@@ -50,7 +50,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     return Figure(title="Confusion matrix", svg=svg, note=note)
 
 
-def _cell(value: int, share: float, size: float, told: str, *, x: float, y: float) -> Raw:
+def _cell(value: int, share: Number, size: Number, told: str, *, x: Number, y: Number) -> Raw:
     # A square root keeps a rare confusion visible beside a diagonal near 1.
     colour = sequential(share**0.5) if value else None
     box = element(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from regard.viewer.report.charts.colour import sequential
 from regard.viewer.report.charts.svg import Raw, drawing, element
-from regard.viewer.report.numbers import number
+from regard.viewer.report.numbers import Number, number
 
 __all__ = ["ColourScale", "colour_bar", "heat_map"]
 
@@ -20,11 +20,11 @@ _STEPS = 50
 class ColourScale:
     """What a colour means: amounts from ``low`` to ``high``, or changes around 0."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
     diverging: bool = False
 
-    def paint(self, value: float) -> dict[str, str]:
+    def paint(self, value: Number) -> dict[str, str]:
         """Return the SVG attributes that colour ``value``; NaN gets the colour of an empty cell."""
         if not np.isfinite(value):
             return {"class_": "empty"}
@@ -88,7 +88,7 @@ def colour_bar(scale: ColourScale, *, unit: str) -> Raw:
     return drawing(*drawn, width=width, height=height + 15, title=title, style="colours")
 
 
-def _cell(value: float, scale: ColourScale, name: str, x: float, y: float) -> Raw:
+def _cell(value: Number, scale: ColourScale, name: str, x: Number, y: Number) -> Raw:
     told = element("title", f"{name}: {number(value)}" if np.isfinite(value) else f"{name}: not recorded")
     size = _CELL - _GAP
     return element("rect", told, x=x, y=y, width=size, height=size, **scale.paint(value))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from regard.viewer.report.charts.axis import Scale, nice_ticks
 from regard.viewer.report.charts.svg import Raw, drawing, element
-from regard.viewer.report.numbers import number
+from regard.viewer.report.numbers import Number, number
 
 __all__ = ["Whisker", "interval_plot"]
 
@@ -17,9 +17,9 @@ class Whisker:
     """One model: its value and the ends of its interval."""
 
     name: str
-    value: float
-    low: float | None
-    high: float | None
+    value: Number
+    low: Number | None
+    high: Number | None
     style: str
 
 
@@ -41,7 +41,7 @@ def interval_plot(whiskers: Sequence[Whisker], *, title: str) -> Raw:
     return drawing(*drawn, width=_WIDTH, height=base + 20, title=title, description=described, style="whiskers")
 
 
-def _whisker(one: Whisker, scale: Scale, y: float) -> Raw:
+def _whisker(one: Whisker, scale: Scale, y: Number) -> Raw:
     told = f"{one.name}: {number(one.value, 4)}"
     parts = []
     if one.low is not None and one.high is not None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from regard.viewer.report.charts.axis import Frame, Scale
 from regard.viewer.report.charts.svg import Figure, Key, Raw, drawing, element, short
-from regard.viewer.report.numbers import number
+from regard.viewer.report.numbers import Number, number
 from regard.viewer.report.series import extremes
 
 __all__ = ["Line", "line_chart", "path"]
@@ -39,7 +39,7 @@ def line_chart(
     x_label: str = "step",
     y_label: str = "",
     log: bool = False,
-    y_range: tuple[float, float] | None = None,
+    y_range: tuple[Number, Number] | None = None,
     note: str = "",
 ) -> Figure:
     """Draw curves over a common axis; a value that is no number is a gap with a mark on the base line.
@@ -83,7 +83,9 @@ def _positive(line: Line) -> Line:
     return Line(name=line.name, x=line.x[keep], y=line.y[keep], style=line.style, points=line.points)
 
 
-def _frame(lines: Sequence[Line], x_label: str, y_label: str, log: bool, y_range: tuple[float, float] | None) -> Frame:
+def _frame(
+    lines: Sequence[Line], x_label: str, y_label: str, log: bool, y_range: tuple[Number, Number] | None
+) -> Frame:
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
     x_low, x_high = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
@@ -100,7 +102,7 @@ def _frame(lines: Sequence[Line], x_label: str, y_label: str, log: bool, y_range
     )
 
 
-def _with_room(low: float, high: float) -> tuple[float, float]:
+def _with_room(low: Number, high: Number) -> tuple[Number, Number]:
     """Start at 0 where that costs less than half of the height, and leave a little room otherwise."""
     if 0 <= low <= 0.5 * high:
         return 0.0, high * 1.02

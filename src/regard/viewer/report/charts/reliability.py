@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from regard.viewer.report.charts.axis import Frame, Scale
 from regard.viewer.report.charts.svg import Figure, Key, Raw, drawing, element
-from regard.viewer.report.numbers import count, percent
+from regard.viewer.report.numbers import Number, count, percent
 
 __all__ = ["reliability_diagram"]
 
 _WIDTH, _HEIGHT = 520.0, 372.0
 
 
-def reliability_diagram(bins: Sequence[Mapping[str, float | None]], *, note: str = "") -> Figure:
+def reliability_diagram(bins: Sequence[Mapping[str, Number | None]], *, note: str = "") -> Figure:
     """Draw the accuracy of each bin of confidence against the diagonal, and below it how many rows it holds.
 
     Args:
@@ -46,7 +46,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, float | None]], *, note: str
     return Figure(title="Reliability", svg=svg, legend=legend, note=note)
 
 
-def _bin(part: Mapping[str, float | None], frame: Frame, most: float) -> list[Raw]:
+def _bin(part: Mapping[str, Number | None], frame: Frame, most: Number) -> list[Raw]:
     low, high, confidence, accuracy = (part[name] for name in ("low", "high", "confidence", "accuracy"))
     if low is None or high is None or confidence is None or accuracy is None:
         return []

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from regard.viewer.report.numbers import Number
+
 __all__ = ["Figure", "Key", "Raw", "drawing", "element", "short"]
 
 
@@ -36,12 +38,12 @@ class Figure:
     wide: bool = False
 
 
-def short(value: float) -> str:
+def short(value: Number) -> str:
     """Return a coordinate with at most one decimal."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-def element(tag: str, *children: str, **attributes: str | float | None) -> Raw:
+def element(tag: str, *children: str, **attributes: str | Number | None) -> Raw:
     """Return ``<tag …>children</tag>``; text children and attribute values are escaped, ``Raw`` children are not.
 
     Args:
@@ -58,7 +60,7 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> Raw:
     return Raw(f"<{tag}{told}>{body}</{tag}>") if body else Raw(f"<{tag}{told}/>")
 
 
-def drawing(*children: Raw, width: float, height: float, title: str, description: str = "", style: str = "") -> Raw:
+def drawing(*children: Raw, width: Number, height: Number, title: str, description: str = "", style: str = "") -> Raw:
     """Return an SVG that scales with the page and that a screen reader calls by ``title`` and ``description``."""
     label = f"{title}. {description}" if description else title
     return element(

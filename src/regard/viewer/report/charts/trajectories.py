@@ -6,7 +6,7 @@ import numpy.typing as npt
 from regard.viewer.report.charts.axis import Frame, Scale
 from regard.viewer.report.charts.lines import path
 from regard.viewer.report.charts.svg import Raw, drawing, element
-from regard.viewer.report.numbers import number
+from regard.viewer.report.numbers import Number, number
 
 __all__ = ["layer_panel", "sparkline"]
 
@@ -14,7 +14,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 def layer_panel(
-    steps: _Floats, values: _Floats, *, title: str, y_range: tuple[float, float], strong: frozenset[int]
+    steps: _Floats, values: _Floats, *, title: str, y_range: tuple[Number, Number], strong: frozenset[int]
 ) -> Raw:
     """Draw (points, heads) values over ``steps``.
 

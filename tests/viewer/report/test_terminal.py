@@ -1,0 +1,64 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from regard.records import Finding, Severity, Status
+from regard.viewer import summary
+
+
+def shown(run) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=100, color_system=None).print(summary(run))
+    return out.getvalue().splitlines()
+
+
+def test_summary_fits_one_screen_and_says_what_matters(full_run):
+    lines = shown(full_run)
+    text = "\n".join(lines)
+
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    for said in ("NOT READY", "0.978  0.972–0.984", "TF-IDF + LinearSVC", "! warning", "4 pass  2 fail  2 not done"):
+        assert said in text
+    assert "✗ No documents leak between splits" in text
+    assert str(full_run.folder) in text.replace("\n", "")
+
+
+@pytest.mark.parametrize("parts", [(), ("events",), ("metrics",), ("readiness",), ("events", "audit", "metrics")])
+def test_unfinished_run_is_summed_up(small_run, parts):
+    run = small_run(*parts, status=Status.INTERRUPTED, message="stopped by hand")
+
+    text = "\n".join(shown(run))
+
+    assert "small" in text
+    assert ("INTERRUPTED" in text) == ("readiness" not in parts)
+    assert ("Not evaluated yet" in text) == ("metrics" not in parts)
+    assert "Findings: the run was not diagnosed." in text
+
+
+def test_many_and_long_findings_stay_on_the_screen(small_run):
+    run = small_run("metrics", "readiness")
+    finding = Finding(rule="r", severity=Severity.ERROR, title="word " * 60, cause="c", remedy="r")
+    run.write_findings([finding] * 30)
+
+    lines = shown(run)
+
+    assert len(lines) <= 40
+    assert any("and 24 more" in line for line in lines)
+
+
+def test_no_finding_is_said(small_run):
+    run = small_run()
+    run.write_findings([])
+
+    assert "Findings: none." in "\n".join(shown(run))
+
+
+def test_brackets_in_names_are_no_markup(small_run):
+    run = small_run("metrics")
+    metrics = run.read("metrics")
+    metrics["models"][1]["name"] = "[bold]SVC[/nothing]"
+    run.write("metrics", metrics)
+
+    assert "[bold]SVC[/nothing]" in "\n".join(shown(run))
