@@ -118,8 +118,7 @@ def recorded_statistics(run: Run) -> set[str]:
     Raises:
         NotJudgedError: the run has no head statistics at all.
     """
-    if not run.heads.exists:
-        raise NotJudgedError("no head statistics were recorded; train with watch on")
+    _require_heads(run)
     return set(run.heads.query("SELECT DISTINCT statistic FROM heads WHERE isfinite(mean)")["statistic"])
 
 
@@ -143,11 +142,12 @@ def head_trends(
     Raises:
         NotJudgedError: the statistic was not recorded, or in fewer than ``min_steps`` steps.
     """
-    if statistic not in recorded_statistics(run):
-        raise NotJudgedError(f"statistic {statistic!r} was not recorded; name it in what watch records")
+    _require_heads(run)
     steps = run.heads.query(
         "SELECT DISTINCT step FROM heads WHERE statistic = ? AND isfinite(mean) ORDER BY step", [statistic]
     )["step"]
+    if not len(steps):
+        raise NotJudgedError(f"statistic {statistic!r} was not recorded; name it in what watch records")
     if len(steps) < min_steps:
         raise NotJudgedError(f"statistic {statistic!r} needs at least {min_steps} recorded steps, got {len(steps)}")
     tenth = max(1, len(steps) // 10)
@@ -155,6 +155,11 @@ def head_trends(
     values = [statistic, 1 if limit.above else -1, limit.level, start, end, _STAYS]
     rows = run.heads.query(_QUERY.format(value=_VALUES[relative_to_layer]), values)
     return sorted(_trends(rows, int(steps[-1]), statistic, limit), key=_furthest(limit))
+
+
+def _require_heads(run: Run) -> None:
+    if not run.heads.exists:
+        raise NotJudgedError("no head statistics were recorded; train with watch on")
 
 
 def _trends(rows: dict[str, npt.NDArray[Any]], final_step: int, statistic: str, limit: Limit) -> list[HeadTrend]:
