@@ -10,7 +10,7 @@ from rich.console import Console
 
 from regard._errors import RecordError
 from regard.cli.console import ConsoleProgress
-from regard.cli.memory import keep_freed_memory
+from regard.cli.process import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
 from regard.records import Run, Status

@@ -10,6 +10,7 @@ import typer
 from regard import __version__
 from regard._errors import RegardError
 from regard.cli import demo, inspect, predict, train
+from regard.cli.process import wait_passively
 
 __all__ = ["app", "run"]
 
@@ -50,6 +51,7 @@ def _options(
 
 def run() -> None:
     """Run the command line; an error is one sentence on stderr and a non-zero exit."""
+    wait_passively()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
