@@ -17,6 +17,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
+# Before torch loads OpenMP, as on the command line: tests share their cores with each other and with other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 settings.register_profile("regard", derandomize=True, deadline=None, database=None)
 settings.load_profile("regard")
 
