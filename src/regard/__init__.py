@@ -18,7 +18,20 @@ _LAZY = {
     "attention": "regard.functional",
     "watch": "regard.observe",
 }
-_ROOMS = ("data", "diagnose", "evaluate", "functional", "models", "modules", "observe", "readiness", "records", "train")
+_ROOMS = (
+    "cli",
+    "data",
+    "diagnose",
+    "evaluate",
+    "functional",
+    "models",
+    "modules",
+    "observe",
+    "readiness",
+    "records",
+    "train",
+    "viewer",
+)
 
 __all__ = ["RegardError", "__version__", "attention", "watch"]
 
