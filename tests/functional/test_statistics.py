@@ -113,7 +113,7 @@ def test_closed_forms_of_uniform_attention():
     assert found["normalized_entropy"][0, 0, 0].isnan()
     assert found["previous_mass"][0, 0, 0].isnan()
     torch.testing.assert_close(found["normalized_entropy"][0, 0, 1:], torch.ones(3))
-    assert found["saturated"][0, 0].tolist() == [1, 0, 0, 0]
+    assert found["saturated_share"][0, 0].tolist() == [1, 0, 0, 0]
 
 
 def test_empty_row_has_nan_statistics_and_no_keys():

@@ -131,7 +131,7 @@ _BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
     "previous_mass": lambda scores: _mass_at(scores, -1),
     "distance": _distance,
     "expected_position": lambda scores: (weights(scores) * _key_positions(scores)).sum(-1),
-    "saturated": lambda scores: (_max_weight(scores) > SATURATION).to(scores.dtype),
+    "saturated_share": lambda scores: (_max_weight(scores) > SATURATION).to(scores.dtype),
 }
 
 

@@ -58,12 +58,12 @@ ROW_STATISTICS: Mapping[str, Definition] = {
         ("previous_mass", "p_i,i-1; NaN where there is no such key", "1", "0 to 1"),
         ("distance", "sum p_ij |i - j|", "tokens", "0 to kv_len - 1"),
         ("expected_position", "sum p_ij j", "tokens", "0 to kv_len - 1"),
-        ("saturated", "1 if max p_ij > 0.99 else 0", "1", "0 or 1"),
+        ("saturated_share", "1 if max p_ij > 0.99 else 0; its mean is the share", "1", "0 or 1"),
     )
 }
 """Statistics of a query row, NaN for a row that may see no key."""
 
-_MADE_FROM = {"normalized_entropy": "entropy", "effective_keys": "entropy", "saturated": "max_weight"}
+_MADE_FROM = {"normalized_entropy": "entropy", "effective_keys": "entropy", "saturated_share": "max_weight"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +279,7 @@ def _complete(call: RowsCall, found: Mapping[str, Tensor], name: str) -> Tensor:
         undefined = call.num_keys <= 1
     elif name == "effective_keys":
         values = values.exp()
-    elif name == "saturated":
+    elif name == "saturated_share":
         values = (values > reference.SATURATION).to(values.dtype)
     elif name in ("self_mass", "previous_mass"):
         undefined = undefined | (call.position_tensor < (1 if name == "previous_mass" else 0))

@@ -73,7 +73,7 @@ class WatchConfig(_Config):
         "self_mass",
         "previous_mass",
         "distance",
-        "saturated",
+        "saturated_share",
     )
     interval: int = Field(10, ge=1, description="steps between two looks at `sometimes`, at quantiles and at gradients")
     rows: Literal["all"] | int = "all"
