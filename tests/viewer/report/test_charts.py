@@ -159,6 +159,16 @@ def test_histogram_ends_where_its_even_bins_end():
     assert "cut at 256" not in [node.text for node in parsed(svg)]
 
 
+def test_bins_of_another_width_keep_their_scale():
+    lengths = {"train": {"edges": [0, 10, 20], "counts": [5, 5]}, "test": {"edges": [0, 20], "counts": [7]}}
+
+    drawn = parsed(length_histogram(lengths, unit="tokens", marks={}).svg)
+
+    top_of_bars = {float(node.attrib["y"]) for node in drawn if node.tag == "rect"}
+    (outline,) = (node.attrib["d"] for node in drawn if node.attrib.get("class") == "line s2")
+    assert top_of_bars == {float(outline.split("L")[1].split("H")[0].split()[1])}
+
+
 @pytest.mark.parametrize("draw", ["bar", "intervals", "panel", "spark"])
 def test_small_drawings_are_well_formed(draw):
     values = np.array([[0.1, np.nan], [0.4, 0.2]])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from regard.viewer.report.series import extremes, smooth
+from regard.viewer.report.series import extremes, smooth, smooth_ratio
 
 
 def test_a_spike_of_one_step_survives_the_reduction():
@@ -47,3 +47,11 @@ def test_smoothing_leaves_nan_out_and_in_place():
 
     assert np.isnan(smoothed).tolist() == [False, True, False]
     assert smoothed[[0, 2]].tolist() == [1.0, 3.0]
+
+
+def test_smoothing_for_a_logarithmic_axis_weighs_factors_alike():
+    assert smooth_ratio(np.array([0.01, 1.0, 100.0]), 3)[1] == pytest.approx(1.0)
+
+
+def test_smoothing_for_a_logarithmic_axis_leaves_out_what_is_not_positive():
+    assert smooth_ratio(np.array([2.0, 0.0, 2.0]), 3)[[0, 2]] == pytest.approx([2.0, 2.0])

@@ -7,9 +7,9 @@ from regard.records import Finding, Severity, Status
 from regard.viewer import summary
 
 
-def shown(run) -> list[str]:
+def shown(run, width: int = 100) -> list[str]:
     out = StringIO()
-    Console(file=out, width=100, color_system=None).print(summary(run))
+    Console(file=out, width=width, color_system=None).print(summary(run))
     return out.getvalue().splitlines()
 
 
@@ -19,7 +19,7 @@ def test_summary_fits_one_screen_and_says_what_matters(full_run):
 
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 100
-    for said in ("NOT READY", "0.978  0.972–0.984", "TF-IDF + LinearSVC", "! warning", "4 pass  2 fail  2 not done"):
+    for said in ("NOT READY", "0.978 0.972–0.984", "TF-IDF + LinearSVC", "! warning", "4 pass  2 fail  2 not done"):
         assert said in text
     assert "✗ No documents leak between splits" in text
     assert str(full_run.folder) in text.replace("\n", "")
@@ -62,3 +62,16 @@ def test_brackets_in_names_are_no_markup(small_run):
     run.write("metrics", metrics)
 
     assert "[bold]SVC[/nothing]" in "\n".join(shown(run))
+
+
+def test_narrow_screen_cuts_names_and_never_a_number(small_run):
+    run = small_run("metrics")
+    metrics = run.read("metrics")
+    metrics["models"][0]["name"] = "a model with quite a long name"
+    run.write("metrics", metrics)
+    run.write_findings([Finding(rule="r", severity=Severity.ERROR, title="word " * 60, cause="c", remedy="r")] * 3)
+
+    lines = shown(run, width=80)
+
+    assert any("0.978 0.972–0.984  0.944 0.938–0.950  0.998 0.992–1.000" in line for line in lines)
+    assert sum("word" in line for line in lines) == 3

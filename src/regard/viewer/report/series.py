@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["extremes", "smooth"]
+__all__ = ["extremes", "smooth", "smooth_ratio"]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -21,6 +21,12 @@ def smooth(values: _Floats, window: int) -> _Floats:
     low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
     mean = (totals[high] - totals[low]) / np.maximum(counts[high] - counts[low], 1)
     return np.where(known, mean, np.nan)
+
+
+def smooth_ratio(values: _Floats, window: int) -> _Floats:
+    """Return the geometric mean of positive ``values`` over neighbours, as ``smooth``, for a logarithmic axis."""
+    logarithms = np.log(np.where(values > 0, values, np.nan))
+    return np.exp(smooth(logarithms, window))
 
 
 def extremes(x: _Floats, y: _Floats, num_bins: int) -> tuple[_Floats, _Floats]:

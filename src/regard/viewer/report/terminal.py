@@ -18,6 +18,7 @@ _SEVERITY = {Severity.ERROR: ("✗", "red"), Severity.WARNING: ("!", "yellow"), 
 _MAX_FINDINGS = 6
 _MAX_FAILED = 5
 _WIDTH = 100
+_NAME_WIDTH = 23  # leaves three metrics with their intervals on a screen of 80 columns
 
 
 def summary(run: Run) -> RenderableType:
@@ -36,11 +37,12 @@ def _verdict(run: Run) -> RenderableType:
     return Group(text, _line(result.sentence), Text())
 
 
-def _line(text: str, indent: int = 0) -> RenderableType:
-    """Return ``text`` cut to one line of the screen."""
-    line = Text(text, no_wrap=True, overflow="ellipsis")
+def _line(text: str | Text, indent: int = 0) -> RenderableType:
+    """Return ``text`` on one line, cut where the screen ends."""
+    line = text if isinstance(text, Text) else Text(text)
+    line.no_wrap, line.overflow = True, "ellipsis"
     line.truncate(_WIDTH - indent, overflow="ellipsis")
-    return Padding(line, (0, 0, 0, indent)) if indent else line
+    return Padding(line, (0, 0, 0, indent))
 
 
 def _facts(run: Run) -> RenderableType | None:
@@ -55,19 +57,23 @@ def _models(run: Run) -> RenderableType | None:
         return Group(_line("Not evaluated yet: there is no metrics.json."), Text())
     names = [name for name in shown_metrics(run.read("metrics")) if name in ("accuracy", "macro_f1", "auc_roc")]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("model", max_width=30, no_wrap=True, overflow="ellipsis")
+    table.add_column("model", no_wrap=True)
     for name in names:
         table.add_column(METRIC_NAMES[name].lower(), no_wrap=True)
     for row in rows[:6]:
-        table.add_row(escape(row.name), *(_cell(row.metrics.get(name), best(rows, name)) for name in names))
+        table.add_row(escape(_cut(row.name)), *(_cell(row.metrics.get(name), best(rows, name)) for name in names))
     return Group(table, Text())
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
 
 
 def _cell(interval: Interval | None, top: float | None) -> Text:
     value, ends = interval_text(interval)
     if interval is None or interval.value is None:
         return Text(value, style="dim")
-    shown = f"  {ends.replace(' – ', '–')}" if interval.low is not None else ""
+    shown = f" {ends.replace(' – ', '–')}" if interval.low is not None else ""
     return Text.assemble((value, "bold" if interval.value == top else ""), (shown, "dim"))
 
 
@@ -81,8 +87,7 @@ def _findings(run: Run) -> RenderableType:
     for finding in findings[:_MAX_FINDINGS]:
         mark, colour = _SEVERITY[finding.severity]
         line = Text.assemble((f"{mark} {finding.severity.value:8}", colour), finding.title)
-        line.truncate(_WIDTH - 2, overflow="ellipsis")
-        lines.append(Padding(line, (0, 0, 0, 2)))
+        lines.append(_line(line, indent=2))
     if len(findings) > _MAX_FINDINGS:
         lines.append(_line(f"and {len(findings) - _MAX_FINDINGS} more", indent=2))
     return Group(*lines, Text())

@@ -51,7 +51,7 @@ def _log_ticks(low: Number, high: Number, most: int) -> list[float]:
 def nice_ticks(low: Number, high: Number, most: int = 5) -> list[float]:
     """Return at most ``most`` + 1 multiples of 1, 2, 2.5 or 5 times a power of ten between ``low`` and ``high``."""
     if not high > low:
-        return [low]
+        return [float(low)]
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))

@@ -1,12 +1,14 @@
 """Bars: label balance by split, and the distribution of lengths."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from regard.viewer.report.charts.axis import Frame, Scale
 from regard.viewer.report.charts.svg import Figure, Key, Raw, drawing, element, short
-from regard.viewer.report.numbers import Number, count, percent
+from regard.viewer.report.numbers import Number, count, number, percent
 
 __all__ = ["label_bars", "length_histogram"]
 
@@ -14,6 +16,16 @@ _WIDTH = 520.0
 _MAX_LABELS = 16
 _NAME_WIDTH, _VALUE_WIDTH = 104.0, 54.0
 _BAR = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bin:
+    """One bin of a histogram; ``density`` is its share per bin of even width, so that splits compare."""
+
+    low: Number
+    high: Number
+    share: float
+    density: float
 
 
 def label_bars(splits: Mapping[str, Mapping[str, int]]) -> Figure:
@@ -62,20 +74,22 @@ def length_histogram(
         marks: name -> length of vertical marks, such as the median.
     """
     height = 236.0
-    shares = {name: np.asarray(h["counts"], dtype=np.float64) / max(1, sum(h["counts"])) for name, h in lengths.items()}
+    first = next(iter(lengths.values()))
+    width = float(first["edges"][1]) - float(first["edges"][0])
+    bins = {name: _bins(histogram, width) for name, histogram in lengths.items()}
     # The last bin may reach to the one longest document; the axis ends where the even bins end.
-    right = max(_even_end(histogram["edges"]) for histogram in lengths.values())
-    top = max(float(share.max()) for share in shares.values()) or 1.0
+    right = _even_end(first["edges"])
+    top = max((part.density for split in bins.values() for part in split), default=0.0) or 1.0
     frame = Frame(
         x=Scale(low=0, high=right, start=46, end=_WIDTH - 14),
         y=Scale(low=0, high=top * 1.08, start=height - 38, end=22),
         x_label=unit,
-        y_label="share of documents",
+        y_label=f"share of documents per {number(width)} {unit}",
     )
     drawn = [frame.draw()]
-    for index, (name, histogram) in enumerate(lengths.items()):
-        draw = _filled if index == 0 else _outlined
-        drawn += draw(name, [min(edge, right) for edge in histogram["edges"]], shares[name], frame, index)
+    for index, (name, parts) in enumerate(bins.items()):
+        inside = [part for part in parts if part.low < right]
+        drawn += (_filled if index == 0 else _outlined)(name, inside, frame, index)
     for row, (name, value) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
         if value <= right:
             # Each name on a row of its own, since marks may stand close together.
@@ -102,22 +116,29 @@ def _even_end(edges: Sequence[Number]) -> float:
     return float(edges[-2] if len(widths) > 1 and widths[-1] > 1.5 * widths[0] else edges[-1])
 
 
-def _filled(name: str, edges: Sequence[Number], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
+def _bins(histogram: Mapping[str, Sequence[Number]], width: Number) -> list[_Bin]:
+    total = max(1, sum(histogram["counts"]))
+    parts = zip(pairwise(histogram["edges"]), histogram["counts"], strict=True)
+    return [
+        _Bin(low=low, high=high, share=found / total, density=found / total * width / (high - low))
+        for (low, high), found in parts
+    ]
+
+
+def _filled(name: str, bins: Sequence[_Bin], frame: Frame, index: int) -> list[Raw]:
     drawn = []
-    for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
-        if high > low and share > 0:
-            told = element("title", f"{name}, {count(low)} to {count(high)}: {percent(float(share))}")
-            x, y = frame.x(low) + 0.5, frame.y(float(share))
-            width = max(0.5, frame.x(high) - frame.x(low) - 1)
-            drawn.append(
-                element("rect", told, x=x, y=y, width=width, height=frame.y.start - y, class_=f"bar soft s{index + 1}")
-            )
+    for part in bins:
+        told = element("title", f"{name}, {count(part.low)} to {count(part.high)}: {percent(part.share)}")
+        x, y = frame.x(part.low) + 0.5, frame.y(part.density)
+        width = max(0.5, frame.x(min(part.high, frame.x.high)) - frame.x(part.low) - 1)
+        height = max(0.0, frame.y.start - y)
+        drawn.append(element("rect", told, x=x, y=y, width=width, height=height, class_=f"bar soft s{index + 1}"))
     return drawn
 
 
-def _outlined(name: str, edges: Sequence[Number], shares: np.ndarray, frame: Frame, index: int) -> list[Raw]:
-    points = [f"M{short(frame.x(edges[0]))} {short(frame.y.start)}"]
-    for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
-        if high > low:
-            points.append(f"L{short(frame.x(low))} {short(frame.y(float(share)))}H{short(frame.x(high))}")
+def _outlined(name: str, bins: Sequence[_Bin], frame: Frame, index: int) -> list[Raw]:
+    points = [f"M{short(frame.x.start)} {short(frame.y.start)}"]
+    for part in bins:
+        right = frame.x(min(part.high, frame.x.high))
+        points.append(f"L{short(frame.x(part.low))} {short(frame.y(part.density))}H{short(right)}")
     return [element("path", element("title", name), d="".join(points), class_=f"line s{index + 1}")]

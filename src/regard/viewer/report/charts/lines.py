@@ -39,7 +39,7 @@ def line_chart(
     x_label: str = "step",
     y_label: str = "",
     log: bool = False,
-    y_range: tuple[Number, Number] | None = None,
+    x_range: tuple[Number, Number] | None = None,
     note: str = "",
 ) -> Figure:
     """Draw curves over a common axis; a value that is no number is a gap with a mark on the base line.
@@ -50,11 +50,11 @@ def line_chart(
         x_label: name and unit of the horizontal axis.
         y_label: name and unit of the vertical axis.
         log: whether the vertical axis is logarithmic; values at or below 0 are left out.
-        y_range: least and largest value of the vertical axis; by default those of the curves.
+        x_range: ends of the horizontal axis; by default those of the curves.
         note: a sentence below the chart.
     """
     lines = [_positive(line) if log else line for line in lines]
-    frame = _frame(lines, x_label, y_label, log, y_range)
+    frame = _frame(lines, x_label, y_label, log, x_range)
     drawn = [frame.draw()]
     for line in lines:
         x, y = extremes(line.x, line.y, _BINS)
@@ -84,13 +84,13 @@ def _positive(line: Line) -> Line:
 
 
 def _frame(
-    lines: Sequence[Line], x_label: str, y_label: str, log: bool, y_range: tuple[Number, Number] | None
+    lines: Sequence[Line], x_label: str, y_label: str, log: bool, x_range: tuple[Number, Number] | None
 ) -> Frame:
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
-    x_low, x_high = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
-    low, high = y_range or ((float(y.min()), float(y.max())) if len(y) else (0.1, 1.0))
-    if y_range is None and not log:
+    x_low, x_high = x_range or ((float(x.min()), float(x.max())) if len(x) else (0.0, 1.0))
+    low, high = (float(y.min()), float(y.max())) if len(y) else (0.1, 1.0)
+    if not log:
         low, high = _with_room(low, high)
     if high <= low:
         low, high = (low / 2, low * 2) if log else (low - 0.5, low + 0.5)

@@ -19,9 +19,11 @@ def evaluation(run: Run) -> dict[str, Any]:
     metrics = run.read("metrics")
     rows = models(run)
     columns = shown_metrics(metrics)
+    notes: list[str] = []
     return {
         "columns": [METRIC_NAMES.get(name, name.replace("_", " ")) for name in columns],
-        "rows": [_row(row, index, columns, rows) for index, row in enumerate(rows)],
+        "rows": [_row(row, index, columns, rows, notes) for index, row in enumerate(rows)],
+        "notes": notes,
         "comparison": _comparison(metrics.get("comparison"), rows),
         "classes": metrics["per_class"],
         "weakest": min((one["f1"] for one in metrics["per_class"]), default=None),
@@ -35,30 +37,43 @@ def evaluation(run: Run) -> dict[str, Any]:
     }
 
 
-def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore]) -> dict[str, Any]:
+def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore], notes: list[str]) -> dict[str, Any]:
     cells = []
     for name in columns:
         interval = row.metrics.get(name)
         value, ends = interval_text(interval)
-        is_best = interval is not None and interval.value is not None and interval.value == best(rows, name)
-        note = interval.note if interval is not None and interval.value is not None else None
-        has_ends = interval is not None and interval.low is not None
-        cells.append({"value": value, "ends": ends, "has_ends": has_ends, "best": is_best, "note": note})
+        known = interval is not None and interval.value is not None
+        note = interval.note if interval is not None and known else None
+        if note and note not in notes:
+            notes.append(note)
+        cells.append(
+            {
+                "value": value,
+                "ends": ends,
+                "has_ends": interval is not None and interval.low is not None,
+                "best": known and interval is not None and interval.value == best(rows, name),
+                "note": notes.index(note) + 1 if note else None,
+            }
+        )
     return {"name": row.name, "kind": row.kind, "style": f"s{index + 1}", "cells": cells, "details": _details(row)}
 
 
 def _details(row: ModelScore) -> str:
-    told = []
-    for name, value in row.details.items():
-        if name == "seconds":
-            told.append(duration(float(value)))
-        elif isinstance(value, bool | str):
-            told.append(f"{name.replace('_', ' ')} {value}")
-        elif isinstance(value, int):
-            told.append(f"{count(value)} {name.replace('_', ' ')}")
-        elif isinstance(value, float):
-            told.append(f"{name.replace('_', ' ')} {number(value, 4)}")
-    return " · ".join(told)
+    return " · ".join(f"{_told(name)}: {_value(name, value)}" for name, value in row.details.items())
+
+
+def _told(name: str) -> str:
+    return "time" if name == "seconds" else name.removeprefix("num_").replace("_", " ")
+
+
+def _value(name: str, value: Any) -> str:
+    if name == "seconds":
+        return duration(float(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    return number(value, 4) if isinstance(value, float) else str(value)
 
 
 def _comparison(comparison: dict[str, Any] | None, rows: list[ModelScore]) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from regard.records import Run
 from regard.viewer.report.charts import Figure, Line, line_chart
 from regard.viewer.report.layers import short_names
-from regard.viewer.report.series import smooth
+from regard.viewer.report.series import smooth, smooth_ratio
 
 __all__ = ["layer_style", "training"]
 
@@ -21,7 +21,7 @@ def training(run: Run) -> dict[str, Any]:
     steps = list(run.events("step"))
     if not steps:
         return {"missing": "No training step was recorded."}
-    figures = [_loss(run, steps), _validation(run), _rate(steps), _speed(steps), *_gradients(run, steps)]
+    figures = [_loss(run, steps), _validation(run, steps), _rate(steps), _speed(steps), *_gradients(run, steps)]
     return {"figures": [figure for figure in figures if figure is not None], "absent": _absent(run)}
 
 
@@ -54,7 +54,7 @@ def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     return line_chart(lines, title="Loss", y_label="nats")
 
 
-def _validation(run: Run) -> Figure | None:
+def _validation(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     events = list(run.events("validation"))
     named = [("accuracy", "accuracy", "s1"), ("macro_f1", "macro F1", "s2")]
     lines = []
@@ -62,7 +62,9 @@ def _validation(run: Run) -> Figure | None:
         curve = _curve(events, field)
         if curve is not None:
             lines.append(Line(name=name, x=curve[0], y=curve[1], style=style, points=True))
-    return line_chart(lines, title="Validation") if lines else None
+    if not lines:
+        return None
+    return line_chart(lines, title="Validation", x_range=(steps[0]["step"], steps[-1]["step"]))
 
 
 def _rate(steps: list[dict[str, Any]]) -> Figure | None:
@@ -92,7 +94,8 @@ def _gradients(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
     curve = _curve(steps, "grad_norm")
     if curve is not None:
         x, y = curve
-        lines = [Line(name="each step", x=x, y=y, style="raw"), Line(name="smoothed", x=x, y=smooth(y, 20), style="s1")]
+        smoothed = Line(name="smoothed", x=x, y=smooth_ratio(y, 20), style="s1")
+        lines = [Line(name="each step", x=x, y=y, style="raw"), smoothed]
         figures.append(line_chart(lines, title="Gradient norm of the whole model", y_label="before clipping", log=True))
     return figures
 
@@ -115,10 +118,10 @@ def _layer_lines(events: list[dict[str, Any]], x: _Floats, values: _Floats, *, t
     short = short_names(names)
     window = max(1, len(x) // 12)
     lines = [
-        Line(name=short[name], x=x, y=smooth(values[:, index], window), style=layer_style(index, len(names)))
+        Line(name=short[name], x=x, y=smooth_ratio(values[:, index], window), style=layer_style(index, len(names)))
         for index, name in enumerate(names)
     ]
-    note = f"Each point is a mean over {window} neighbouring looks." if window > 1 else ""
+    note = f"Each point is a geometric mean over {window} neighbouring looks." if window > 1 else ""
     return line_chart(lines, title=title, y_label=y_label, log=True, note=note)
 
 
