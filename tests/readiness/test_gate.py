@@ -359,7 +359,7 @@ def test_answers_survive_the_run_folder(tmp_path):
         ("audit", [], "audit.json must hold a JSON object, got list"),
         ("metrics", {**FILES["metrics"], "models": []}, "trained model's scores first"),
         ("metrics", {**FILES["metrics"], "models": [{"name": 3}]}, "metrics.json must hold a list of model scores"),
-        ("findings", [{"rule": 3}], "findings.json must hold a list of findings"),
+        ("findings", [{"rule": 3}], "findings.json must hold records of regard"),
         ("split", {"train": {}, "validation": {}}, "split.json must hold 'rows'"),
     ],
 )
