@@ -20,6 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 FILES = {"run.json", "events.jsonl", "heads.parquet", "audit.json", "split.json", "labels.json"} | {
     "metrics.json",
     "findings.json",
+    "diagnosis.json",
     "readiness.json",
     "report.html",
     "model",

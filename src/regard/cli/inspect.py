@@ -40,6 +40,7 @@ def diagnose(run: RunFolder, json: _Json = False) -> None:
     opened = Run.open(run)
     diagnosis = judge(opened)
     opened.write_findings(diagnosis.findings)
+    opened.write("diagnosis", diagnosis.to_dict())
     if json:
         _print_json([finding.model_dump(mode="json") for finding in diagnosis.findings])
     else:

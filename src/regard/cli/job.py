@@ -52,11 +52,12 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
     with _stage(console, 4, "diagnose"):
         diagnosis = diagnose(run)
         run.write_findings(diagnosis.findings)
+        run.write("diagnosis", diagnosis.to_dict())
         console.print(f"  {len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
     with _stage(console, 5, "ready"):
         items = judge(run)
         run.write_readiness(items)
-        console.print(f"  {': '.join(verdict(items))}")
+        console.print(f"  {': '.join(verdict(items))}", soft_wrap=True)
     trainer.finish(time.perf_counter() - began)
     with _stage(console, 6, "report"):
         run.write_readiness(judge(run))

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from regard._errors import DataError
@@ -27,9 +26,9 @@ from regard.train.progress import Progress
 __all__ = ["Corpus", "EncodedSplit", "build_corpus"]
 
 _PUBLISHED = {
-    "reuters-r8": load_reuters_r8,
-    "reuters-r52": load_reuters_r52,
-    "20newsgroups": load_newsgroups,
+    "reuters-r8": ("Reuters R8", load_reuters_r8),
+    "reuters-r52": ("Reuters R52", load_reuters_r52),
+    "20newsgroups": ("20 Newsgroups", load_newsgroups),
 }
 
 
@@ -67,7 +66,7 @@ def build_corpus(config: DataConfig, tokenizer: Tokenizer, *, seed: int, run: Ru
         content = run.read("audit")
     else:
         progress.say("Looking for duplicates between the splits …")
-        content = audit(splits, lengths=lengths, max_len=config.max_len)
+        content = audit(splits, lengths=lengths, max_len=config.max_len, source=_source(config))
         if dropped:
             content["warnings"].append(f"{len(dropped)} rows without text were left out, the first {dropped[0]}.")
         content["dropped_empty"] = dropped
@@ -105,22 +104,32 @@ def _split(config: DataConfig, seed: int) -> tuple[dict[str, Documents], list[st
 
 def _load(config: DataConfig) -> tuple[Documents, Documents | None, list[str]]:
     if config.source in _PUBLISHED:
-        train, test = _PUBLISHED[config.source]()
+        _, load = _PUBLISHED[config.source]
+        train, test = load()
         return train, test, []
     if config.source == "hub":
-        assert config.name is not None
-        train = load_hub(config.name, split="train", text=config.text, label=config.label, revision=config.revision)
-        return *drop_empty(train)[:1], None, drop_empty(train)[1]
-    assert config.path is not None
-    train, dropped = _read(config.path, config)
-    if config.test_path is None:
+        train, dropped = drop_empty(_of_hub(config, config.split))
+        other = None if config.test_split is None else _of_hub(config, config.test_split)
+    else:
+        assert config.path is not None, "the config refuses a table without a path"
+        train, dropped = drop_empty(load_table(config.path, text=config.text, label=config.label))
+        path = config.test_path
+        other = None if path is None else load_table(path, text=config.text, label=config.label)
+    if other is None:
         return train, None, dropped
-    test, more = _read(config.test_path, config)
+    test, more = drop_empty(other)
     return train, test, [*dropped, *more]
 
 
-def _read(path: Path, config: DataConfig) -> tuple[Documents, list[str]]:
-    return drop_empty(load_table(path, text=config.text, label=config.label))
+def _of_hub(config: DataConfig, split: str) -> Documents:
+    assert config.name is not None, "the config refuses a hub without a name"
+    return load_hub(config.name, split=split, text=config.text, label=config.label, revision=config.revision)
+
+
+def _source(config: DataConfig) -> str:
+    if config.source in _PUBLISHED:
+        return _PUBLISHED[config.source][0]
+    return config.name if config.name is not None else str(config.path)
 
 
 def _fingerprint(documents: Documents) -> dict[str, Any]:
