@@ -1,6 +1,7 @@
 """Documents become audited, split and encoded splits; what was left out is said."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def texts(corpus: Corpus) -> dict[str, list[str]]:
 def test_every_row_is_in_exactly_one_split(tokenizer: Tokenizer, run: Run, tmp_path: Path) -> None:
     corpus = build(DataConfig(path=write(tmp_path / "all.csv", ROWS)), tokenizer, run)
     found = texts(corpus)
-    assert sorted(sum(found.values(), [])) == sorted(text for _, text in ROWS)
+    assert sorted(itertools.chain(*found.values())) == sorted(text for _, text in ROWS)
     assert {name: len(rows) for name, rows in found.items()} == {"train": 28, "validation": 4, "test": 8}
     assert corpus.labels == ["topic 0", "topic 1"]
     assert corpus.audit["source"]["name"].endswith("all.csv")
