@@ -17,7 +17,7 @@ def main() -> None:
     report = Report(__doc__ or "", options, facts=["fresh processes", "files in the page cache"])
     peers = {name: partial(timed_process, command) for name, command in commands().items()}
     rounds = 1 if options.quick else options.rounds
-    samples = collect(peers, rounds=rounds, most_rounds=None if options.quick else 2 * rounds)
+    samples = collect(peers, rounds=rounds, most_rounds=None if options.quick else 2 * rounds, tell=report.tell)
     report.add(
         Table(
             title="Time from start to exit",

@@ -142,7 +142,12 @@ def timed_process(command: Sequence[str]) -> Sample:
 
 
 def collect(
-    peers: Mapping[str, Callable[[], Sample]], *, rounds: int, most_rounds: int | None = None, warm_ups: int = 1
+    peers: Mapping[str, Callable[[], Sample]],
+    *,
+    rounds: int,
+    most_rounds: int | None = None,
+    warm_ups: int = 1,
+    tell: Callable[[str], None] | None = None,
 ) -> Samples:
     """Run the peers in turn; each round begins with another one, so that no peer always follows the same.
 
@@ -151,6 +156,7 @@ def collect(
         rounds: how often each peer is measured.
         most_rounds: go on up to this many while a peer has fewer than ``MIN_KEPT`` undisturbed rounds; None for not.
         warm_ups: runs of each peer before the first round, thrown away.
+        tell: told each round.
     """
     names = list(peers)
     for name in names:
@@ -160,6 +166,8 @@ def collect(
     for number in range(max(rounds, most_rounds or 0)):
         if number >= rounds and all(len(_clean(samples, name, names[0])) >= MIN_KEPT for name in names):
             break
+        if tell is not None:
+            tell(f"round {number + 1} of {rounds}" if number < rounds else "one more round, too few were undisturbed")
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             samples[name].append(peers[name]())

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -122,6 +123,10 @@ class Report:
     def say(self, message: str) -> None:
         """Print one line."""
         self._console.print(message, soft_wrap=True, markup=False)
+
+    def tell(self, message: str) -> None:
+        """Say on stderr, away from the tables, how far the benchmark is."""
+        print(message, file=sys.stderr, flush=True)
 
     def write(self) -> None:
         """Write the files that were asked for."""

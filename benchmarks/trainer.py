@@ -67,8 +67,9 @@ def main() -> None:
         job = Job(config, Path(folder))
         facts = [f"{len(job.split.ids)} documents, {job.num_tokens:,} real tokens", hardware.reason]
         report = Report((__doc__ or "").splitlines()[0], options, facts=facts)
-        rounds, most, warm_ups = (1, None, 0) if options.quick else (options.rounds, 2 * options.rounds, 1)
-        samples = collect(job.peers(), rounds=rounds, most_rounds=most, warm_ups=warm_ups)
+        rounds, most = (1, None) if options.quick else (options.rounds, options.rounds + 3)
+        # A sample takes many seconds, so the first step of the first one needs no warm-up.
+        samples = collect(job.peers(), rounds=rounds, most_rounds=most, warm_ups=0, tell=report.tell)
     title = f"Fine-tuning MiniLM, {config.data.max_len} tokens at most"
     for against, shown in _COMPARED.items():
         chosen = {name: samples[name] for name in shown}
@@ -78,7 +79,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     made = parser(__doc__ or "", rounds=5)
-    made.add_argument("--documents", type=int, default=160, help="about how many documents one sample trains on")
+    made.add_argument(
+        "--documents", type=int, default=160, help="about how many documents one sample trains on (default 160)"
+    )
     return made.parse_args()
 
 

@@ -98,7 +98,8 @@ def main() -> None:
     if reason:
         report.say(f"Memory is not measured: {reason}.")
     for case in chosen:
-        report.add(_table(case, options, with_memory=reason is None))
+        report.tell(case.name)
+        report.add(_table(case, options, report, with_memory=reason is None))
     report.write()
 
 
@@ -127,15 +128,16 @@ def _listed(cases: Sequence[Case]) -> str:
     return "\n".join(f"  {case.name}" for case in cases)
 
 
-def _table(case: Case, options: argparse.Namespace, *, with_memory: bool) -> Table:
+def _table(case: Case, options: argparse.Namespace, report: Report, *, with_memory: bool) -> Table:
     peers = _PEERS[case.family]
     batch = Batch.read(case.num_tokens, case.batch_size)
     models = {eager: _model(case, eager=eager) for eager in {peer.eager for peer in peers.values()}}
     steps = {name: partial(timed, Step(case, peer, models[peer.eager], batch)) for name, peer in peers.items()}
     rounds, most = (1, None) if options.quick else (options.rounds, 2 * options.rounds)
-    samples = collect(steps, rounds=rounds, most_rounds=most)
+    samples = collect(steps, rounds=rounds, most_rounds=most, tell=report.tell)
     measured = _QUICK_PEAKS if options.quick and case.trains else () if options.quick else tuple(peers)
     quick = ["--quick"] if options.quick else []
+    report.tell("peak memory")
     peaks = {name: in_fresh_process(__file__, [*quick, "--peak", case.name, name]) for name in measured if with_memory}
     return Table(
         title=case.name,
