@@ -126,6 +126,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, tmp_path: Path, stop_
         fit(run, task)
     assert Run.open(run.folder).info.status is Status.INTERRUPTED
     totals = fit(Run.open(run.folder), TinyTask())
+    (entry,) = totals["coverage"]
+    assert (entry["seen"], entry["calls"], entry["reason"]) == (True, 15, None)
     assert trace(run) == trace(whole)
     assert heads(run) == heads(whole)
     assert totals["tokens"] == 15 * 22

@@ -37,7 +37,6 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
         console.print(f"{folder} holds this run, finished; --fresh trains it again.\n")
         console.print(summary(run))
         return run
-    began = time.perf_counter()
     keep_freed_memory()
     run.update(status=Status.RUNNING, message=None)
     progress = ConsoleProgress(console)
@@ -58,7 +57,7 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
         items = judge(run)
         run.write_readiness(items)
         console.print(f"  {': '.join(verdict(items))}", soft_wrap=True)
-    trainer.finish(time.perf_counter() - began)
+    trainer.finish()
     with _stage(console, 6, "report"):
         run.write_readiness(judge(run))
         write_report(run)

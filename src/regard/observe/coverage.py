@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Coverage", "attention_modules", "uncovered_reason"]
+__all__ = ["Coverage", "attention_modules", "kernels_of", "merge_coverage", "uncovered_reason"]
 
 
 @dataclass(kw_only=True)
@@ -82,6 +82,31 @@ def kernels_of(coverage: Mapping[str, Coverage]) -> dict[str, int]:
     for entry in coverage.values():
         total.update(entry.kernels)
     return dict(total)
+
+
+def merge_coverage(before: Iterable[Mapping[str, Any]], now: Iterable[Coverage]) -> list[dict[str, Any]]:
+    """Return the coverage list of a run that went on in another process.
+
+    Args:
+        before: what ``Coverage.to_dict`` gave in the processes before.
+        now: the coverage of this process.
+    """
+    earlier = {entry["layer"]: entry for entry in before}
+    merged = []
+    for entry in (coverage.to_dict() for coverage in now):
+        old = earlier.get(entry["layer"])
+        if old is not None:
+            calls, rows = entry["calls"] + old["calls"], entry["rows"] + old["rows"]
+            names = {name: _union(entry[name], old[name]) for name in ("kernel", "kind", "mask")}
+            reason = None if None in (entry["reason"], old["reason"]) else entry["reason"]
+            entry |= {"calls": calls, "rows": rows, "seen": calls > 0, "reason": reason, **names}
+        merged.append(entry)
+    return merged
+
+
+def _union(one: str | None, other: str | None) -> str | None:
+    names = {name for part in (one, other) if part for name in part.split(", ")}
+    return ", ".join(sorted(names)) or None
 
 
 def _looks_like_attention(module: nn.Module) -> bool:

@@ -21,9 +21,7 @@ class DataConfig(_Config):
     name: str | None = Field(None, description="hub name or local folder (source=hub)")
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     split: str = Field("train", description="split of the hub's set to train on")
-    test_split: str | None = Field(
-        None, description="split of the hub's set to test on, else a share is held out"
-    )
+    test_split: str | None = Field(None, description="split of the hub's set to test on, else a share is held out")
     text: str = "text"
     label: str = "label"
     validation_share: float = Field(0.1, gt=0, lt=0.5)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regard._errors import TrainingError
-from regard.observe import HeadRecorder, View, watch
+from regard.observe import HeadRecorder, View, merge_coverage, watch
 from regard.records import Run, Status
 from regard.train.checkpoint import load_checkpoint, save_checkpoint
 from regard.train.config import OptimConfig, WatchConfig
@@ -112,6 +112,8 @@ class Fit:
         self._total = self._per_epoch * optim.epochs
         self._step = 0
         self._state: dict[str, Any] = {"wall_s": 0.0, "cpu_s": 0.0, "tokens": 0, "watch_s": 0.0, "kernels": {}}
+        self._state["coverage"] = []
+        self._coverage_before: list[dict[str, Any]] = []
 
     @property
     def view(self) -> View:
@@ -122,8 +124,8 @@ class Fit:
         """Train to the end, from the checkpoint if there is one.
 
         Returns:
-            Totals over all processes that worked on this run: ``steps``, ``tokens``, ``kernels`` and the seconds
-            ``wall_s``, ``cpu_s`` and ``watch_s``.
+            Totals over all processes that worked on this run: ``steps``, ``tokens``, ``kernels``, ``coverage`` and the
+            seconds ``wall_s``, ``cpu_s`` and ``watch_s``.
 
         Raises:
             TrainingError: the loss is no longer a finite number.
@@ -152,6 +154,7 @@ class Fit:
         self._step, self._state = load_checkpoint(
             self._checkpoint_path, model=self._task.model, optimizer=self._optimizer
         )
+        self._coverage_before = self._state["coverage"]
         self._run.truncate(self._step)
         self._run.event("resume", step=self._step)
         self._progress.say(f"Going on from the checkpoint at step {self._step} of {self._total}.")
@@ -242,7 +245,7 @@ class Fit:
     def _checkpoint(self, clock: "_Clock") -> None:
         self._recorder.flush()
         clock.tick()
-        self._count_kernels()
+        self._count_calls()
         save_checkpoint(
             self._checkpoint_path,
             step=self._step,
@@ -252,8 +255,9 @@ class Fit:
         )
         self._run.event("checkpoint", step=self._step)
 
-    def _count_kernels(self) -> None:
+    def _count_calls(self) -> None:
         self._state["watch_s"] += self.view.take_seconds()
+        self._state["coverage"] = merge_coverage(self._coverage_before, self.view.coverage())
         for name, count in self.view.take_kernels().items():
             self._state["kernels"][name] = self._state["kernels"].get(name, 0) + count
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
 from regard._errors import ArgumentError
@@ -40,6 +41,8 @@ class Trainer:
     def __init__(self, config: ClassifierConfig, run: Run, progress: Progress | None = None) -> None:
         self._config = config
         self._run = run
+        self._began = np.array([time.perf_counter(), time.process_time()])
+        self._training = np.zeros(2)
         self._progress = progress or Silent()
         self._hardware = choose_hardware(config.device, config.precision)
         pretrained = config.model.pretrained
@@ -80,12 +83,14 @@ class Trainer:
             checkpoint_every_s=self._config.checkpoint_every_s,
             progress=self._progress,
         )
+        began = np.array([time.perf_counter(), time.process_time()])
         totals = fit.run()
+        self._training = np.array([time.perf_counter(), time.process_time()]) - began
         self._run.heads.finish()
         save_classifier(self._model, folder)
         self._tokenizer.save(folder)
         self._run.write("labels", self._ready().labels)
-        self._run.update(kernels=totals.pop("kernels"), coverage=[entry.to_dict() for entry in fit.view.coverage()])
+        self._run.update(kernels=totals.pop("kernels"), coverage=totals.pop("coverage"))
         self._run.event("trained", **totals)
 
     def evaluate(self) -> dict[str, Any]:
@@ -117,12 +122,16 @@ class Trainer:
         self._run.write("metrics", content)
         return content
 
-    def finish(self, wall_s: float) -> None:
-        """Mark the run as finished and drop the checkpoint, which the written model replaces."""
+    def finish(self) -> None:
+        """Mark the run as finished and drop the checkpoint, which the written model replaces.
+
+        The recorded times are those of training, over all processes that worked on it, and of this process's other
+        stages.
+        """
         trained = next(self._run.events("trained"), {})
-        self._run.update(
-            status=Status.FINISHED, wall_s=round(wall_s, 2), cpu_s=round(time.process_time(), 2), message=None
-        )
+        spent = np.array([time.perf_counter(), time.process_time()]) - self._began - self._training
+        wall_s, cpu_s = spent + np.array([trained.get("wall_s", 0.0), trained.get("cpu_s", 0.0)])
+        self._run.update(status=Status.FINISHED, wall_s=round(wall_s, 2), cpu_s=round(cpu_s, 2), message=None)
         self._run.event("finished", steps=trained.get("steps"))
         (self._run.folder / "checkpoint.pt").unlink(missing_ok=True)
 
