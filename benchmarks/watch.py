@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    made = parser(__doc__ or "", rounds=15)
+    made = parser(__doc__ or "", rounds=9)
     made.add_argument("--case", nargs="*", default=[], metavar="WORD", help="only cases whose names hold every WORD")
     made.add_argument("--peak", nargs=2, metavar=("CASE", "PEER"), help="only print one peer's peak memory, in bytes")
     return made.parse_args()
