@@ -85,6 +85,18 @@ def test_a_finished_run_is_shown_and_not_trained_again(
     assert (folder / "events.jsonl").read_bytes() == before
 
 
+def test_a_run_that_stopped_before_its_report_gets_it(
+    finished: tuple[Path, str], regard_command: Command, news_file: Path, tiny_pretrained: Path
+) -> None:
+    folder, _ = finished
+    (folder / "report.html").unlink()
+    (folder / "readiness.json").unlink()
+    code, _, err = regard_command("train", "text-classifier", *settings(news_file, tiny_pretrained), "--out", folder)
+    assert code == 0, err
+    assert (folder / "report.html").exists()
+    assert Run.open(folder).readiness()
+
+
 def test_two_runs_are_identical(
     finished: tuple[Path, str], regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
 ) -> None:

@@ -3,11 +3,21 @@
 import time
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-__all__ = ["ConsoleProgress"]
+__all__ = ["ConsoleProgress", "say"]
 
 _LINE_EVERY_S = 15.0
+
+
+def say(console: Console, message: str) -> None:
+    """Print an indented line: wrapped between words on a terminal, never broken in a file."""
+    if console.is_terminal:
+        console.print(Padding(Text(message), (0, 0, 0, 2)))
+    else:
+        console.print(Text(f"  {message}"), soft_wrap=True)
 
 
 class ConsoleProgress:
@@ -28,8 +38,7 @@ class ConsoleProgress:
 
     def say(self, message: str) -> None:
         """Print one line, above the bar if there is one."""
-        console = self._bar.console if self._bar is not None else self._console
-        console.print(f"  {message}", highlight=False, soft_wrap=True)
+        say(self._bar.console if self._bar is not None else self._console, message)
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Begin a bar."""
@@ -63,7 +72,7 @@ class ConsoleProgress:
             left = (self._told - self._began) / max(self._done - self._first, 1) * (self._total - self._done)
             minutes, seconds = divmod(round(left), 60)
             told = f"{self._name} {self._done}/{self._total}  {self._values()}  {minutes}:{seconds:02d} left"
-            self._console.print(f"  {told}", highlight=False, soft_wrap=True)
+            say(self._console, told)
 
     def stop(self) -> None:
         """Take the bar away."""

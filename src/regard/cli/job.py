@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from regard._errors import RecordError
-from regard.cli.console import ConsoleProgress
+from regard.cli.console import ConsoleProgress, say
 from regard.cli.process import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
@@ -35,6 +36,8 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
     run = _open(config, folder, fresh)
     if run.finished:
         console.print(f"{folder} holds this run, finished; --fresh trains it again.\n")
+        if not (folder / "report.html").exists():
+            _conclude(console, run)
         console.print(summary(run))
         return run
     keep_freed_memory()
@@ -43,7 +46,7 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
     trainer = Trainer(config, run, progress)
     with _stage(console, 1, f"data: {config.data.path or config.data.name or config.data.source}"):
         for line in trainer.prepare()["summary"]:
-            console.print(f"  {line}", soft_wrap=True)
+            progress.say(line)
     with _stage(console, 2, f"train: {trainer.describe()}"):
         trainer.train()
     with _stage(console, 3, "evaluate: the model, the tuned linear baseline, the majority class"):
@@ -52,18 +55,21 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
         diagnosis = diagnose(run)
         run.write_findings(diagnosis.findings)
         run.write("diagnosis", diagnosis.to_dict())
-        console.print(f"  {len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
-    with _stage(console, 5, "ready"):
-        items = judge(run)
-        run.write_readiness(items)
-        console.print(f"  {': '.join(verdict(items))}", soft_wrap=True)
+        say(console, f"{len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
     trainer.finish()
-    with _stage(console, 6, "report"):
-        run.write_readiness(judge(run))
-        write_report(run)
+    _conclude(console, run)
     console.print()
     console.print(summary(run))
     return run
+
+
+def _conclude(console: Console, run: Run) -> None:
+    with _stage(console, 5, "ready"):
+        items = judge(run)
+        run.write_readiness(items)
+        say(console, ": ".join(verdict(items)))
+    with _stage(console, 6, "report"):
+        write_report(run)
 
 
 def _open(config: ClassifierConfig, folder: Path, fresh: bool) -> Run:
@@ -98,7 +104,7 @@ def _difference(before: object, now: object, path: str = "") -> str:
 
 @contextmanager
 def _stage(console: Console, number: int, title: str) -> Iterator[None]:
-    console.print(f"[bold]{number}/6 {title}[/bold]", soft_wrap=True)
+    console.print(Text(f"{number}/6 {title}", style="bold"), soft_wrap=True)
     began = time.perf_counter()
     yield
     console.print(f"  [dim]{time.perf_counter() - began:.1f} s[/dim]")
