@@ -78,7 +78,9 @@ def test_shown_make_target_exists(command):
 
 
 def test_make_demo_is_the_demo_that_is_tested():
-    done = subprocess.run(["make", "demo", "--dry-run", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "demo", "--dry-run", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.splitlines()[-1].endswith("bin/regard demo")
 

@@ -1,6 +1,6 @@
 """Where a token stands: sinusoidal, rotary and ALiBi positions.
 
-Learned positions are a look-up in an embedding and need no function; they are ``nn.Embedding`` in the models.
+Learned positions have parameters and are a module: ``regard.modules.LearnedPositions``.
 """
 
 import math

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regard.models.config import BertConfig
 from regard.models.initialise import initialise
 from regard.models.inputs import check_ids, check_shape, keep_mask
-from regard.modules import FastDropout, FeedForward, MultiHeadAttention, ResidualAttention
+from regard.modules import FastDropout, FeedForward, LearnedPositions, MultiHeadAttention, ResidualAttention
 
 __all__ = ["Bert"]
 
@@ -98,7 +98,7 @@ class _Embeddings(nn.Module):
     ) -> None:
         super().__init__()
         self.words = nn.Embedding(vocab_size, embed_dim)
-        self.positions = nn.Embedding(max_len, embed_dim)
+        self.positions = LearnedPositions(max_len, embed_dim)
         self.token_types = nn.Embedding(num_token_types, embed_dim)
         self.norm = nn.LayerNorm(embed_dim, eps=layer_norm_eps)
         self.dropout = FastDropout(dropout_p)
@@ -107,7 +107,7 @@ class _Embeddings(nn.Module):
         self, input_ids: Int[Tensor, "batch len"], token_type_ids: Int[Tensor, "batch len"] | None
     ) -> Float[Tensor, "batch len embed_dim"]:
         """Return the normed sum of the three embeddings."""
-        places = self.positions.weight[: input_ids.shape[1]]
+        places = self.positions(input_ids.shape[1])
         # One type for all tokens is added to the few positions, not to every token of the batch.
         types = self.token_types.weight[0] if token_type_ids is None else self.token_types(token_type_ids)
         embedded: Tensor = self.dropout(self.norm(self.words(input_ids) + (places + types)))

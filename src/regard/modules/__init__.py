@@ -10,11 +10,13 @@ from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
+from regard.modules.positions import LearnedPositions
 
 __all__ = [
     "AdditiveAttention",
     "FastDropout",
     "FeedForward",
+    "LearnedPositions",
     "MultiHeadAttention",
     "ResidualAttention",
     "from_torch",
