@@ -5,8 +5,8 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 SHAPES := --jaxtyping-packages=regard,beartype.beartype
 
-# OpenMP's threads sleep while they wait: spinning ones starve each other where another process uses a core.
-export OMP_WAIT_POLICY ?= PASSIVE
+# OpenMP's threads spin only shortly while they wait: longer, they starve each other where another process uses a core.
+export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean

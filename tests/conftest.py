@@ -18,7 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 # Before torch loads OpenMP, as on the command line: tests share their cores with each other and with other work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 settings.register_profile("regard", derandomize=True, deadline=None, database=None)
 settings.load_profile("regard")

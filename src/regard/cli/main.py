@@ -10,7 +10,7 @@ import typer
 from regard import __version__
 from regard._errors import RegardError
 from regard.cli import demo, inspect, predict, train
-from regard.cli.process import wait_passively
+from regard.cli.process import wait_briefly
 
 __all__ = ["app", "run"]
 
@@ -51,7 +51,7 @@ def _options(
 
 def run() -> None:
     """Run the command line; an error is one sentence on stderr and a non-zero exit."""
-    wait_passively()
+    wait_briefly()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -7,18 +7,19 @@ import ctypes
 import os
 import sys
 
-__all__ = ["keep_freed_memory", "wait_passively"]
+__all__ = ["keep_freed_memory", "wait_briefly"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
-def wait_passively() -> None:
-    """Let OpenMP's threads sleep while they wait for each other, unless the environment says otherwise.
+def wait_briefly() -> None:
+    """Let OpenMP's threads spin only shortly while they wait for each other, unless the environment says otherwise.
 
-    Threads that spin take the core from the very thread that they wait for: with one other busy process on two cores a
-    training step takes many times as long. OpenMP reads this once, when torch loads it.
+    Threads that spin long take the core from the very thread that they wait for: with one other busy process on two
+    cores a training step takes many times as long. GNU's OpenMP reads this once, when torch loads it; others ignore it.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> bool:
