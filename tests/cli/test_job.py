@@ -204,6 +204,18 @@ def test_bad_data_gets_one_sentence_and_leaves_no_half_written_file(
     assert not (folder / "audit.json").exists()
 
 
+def test_a_mistyped_path_does_not_stand_in_the_way_of_the_right_one(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    wrong = settings(tmp_path / "newz.csv", tiny_pretrained)
+    assert regard_command("train", "text-classifier", *wrong, "--out", folder)[0] == 1
+    right = settings(news_file, tiny_pretrained, "optim.epochs=1")
+    code, _, err = regard_command("train", "text-classifier", *right, "--out", folder)
+    assert code == 0, err
+    assert Run.open(folder).finished
+
+
 def test_a_class_absent_from_train_is_named(
     regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
 ) -> None:

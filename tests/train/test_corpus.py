@@ -102,6 +102,17 @@ def test_one_class_is_not_enough(tokenizer: Tokenizer, run: Run, tmp_path: Path)
         build(DataConfig(path=path), tokenizer, run)
 
 
+@pytest.mark.parametrize(("copies", "needed"), [(1, 3), (2, 3)])
+def test_a_label_with_too_few_texts_is_named(
+    tokenizer: Tokenizer, run: Run, tmp_path: Path, copies: int, needed: int
+) -> None:
+    rare = [("rare", f"odd one {n}") for n in range(copies)]
+    path = write(tmp_path / "all.csv", [*ROWS, *rare, *rare])
+    with pytest.raises(RegardError, match=f"needs {needed} different texts .* got {copies} for 'rare' .*line 42"):
+        build(DataConfig(path=path), tokenizer, run)
+    assert not run.has("audit")
+
+
 def test_few_documents_keep_every_class(tokenizer: Tokenizer, run: Run, tmp_path: Path) -> None:
     config = DataConfig(path=write(tmp_path / "all.csv", ROWS), max_train=20, max_test=16)
     corpus = build(config, tokenizer, run)

@@ -76,13 +76,17 @@ def _open(config: ClassifierConfig, folder: Path, fresh: bool) -> Run:
     if fresh and (folder / "run.json").exists():
         shutil.rmtree(folder)
     if not (folder / "run.json").exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {"events.jsonl"}):
             raise RecordError(
                 f"A run needs a new or empty folder, got {folder}, which holds other files; name another with --out."
             )
         return Run.create(folder, recipe=config.recipe, config=config.to_dict(), seeds={"seed": config.seed})
     run = Run.open(folder)
     changed = _difference(run.info.config, config.to_dict())
+    if changed and not run.has("audit"):
+        # It stopped before it had read its documents, as after a mistyped path: there is nothing to lose.
+        (folder / "run.json").unlink()
+        return _open(config, folder, fresh)
     if changed:
         raise RecordError(
             f"{folder} holds a run of another configuration ({changed}); name another folder with --out, "

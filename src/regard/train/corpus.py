@@ -16,6 +16,7 @@ from regard.data import (
     load_reuters_r8,
     load_reuters_r52,
     load_table,
+    normalized,
     require_known_labels,
     split_documents,
 )
@@ -89,6 +90,7 @@ def build_corpus(config: DataConfig, tokenizer: Tokenizer, *, seed: int, run: Ru
 
 def _split(config: DataConfig, seed: int) -> tuple[dict[str, Documents], list[str]]:
     train, test, dropped = _load(config)
+    _require_enough(train, ["train", "validation", *(["test"] if test is None else [])])
     if test is None:
         train, test = split_documents(train, share=config.test_share, seed=seed)
     require_known_labels(train, test)
@@ -100,6 +102,21 @@ def _split(config: DataConfig, seed: int) -> tuple[dict[str, Documents], list[st
     if len(set(train.labels)) < 2:
         raise DataError(f"A classifier needs two classes or more, got only {train.labels[0]!r} in {train.name}.")
     return {"train": train, "validation": validation, "test": test}, dropped
+
+
+def _require_enough(documents: Documents, splits: Sequence[str]) -> None:
+    """Refuse a label with fewer different texts than there are splits to be in; the rarest label is named."""
+    different: dict[str, set[str]] = {}
+    for text, label in zip(documents.texts, documents.labels, strict=True):
+        different.setdefault(label, set()).add(normalized(text))
+    label = min(different, key=lambda name: len(different[name]))
+    number = len(different[label])
+    if number < len(splits):
+        raise DataError(
+            f"A label needs {len(splits)} different texts to be in {', '.join(splits[:-1])} and {splits[-1]}, got "
+            f"{number} for {label!r} (at {documents.where(documents.labels.index(label))}); "
+            "add documents, merge it into another label, or drop it."
+        )
 
 
 def _load(config: DataConfig) -> tuple[Documents, Documents | None, list[str]]:
