@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.functional import causal_mask, reference
 from regard.functional.impl import blocks
@@ -124,6 +125,25 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(params=DTYPES.values(), ids=DTYPES.keys())
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remember the largest tensor that any operation returned."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return result
+
+
+@pytest.fixture
+def largest_tensor() -> type[LargestTensor]:
+    """Return a context whose ``numel`` is the size of the largest tensor that was made in it."""
+    return LargestTensor
 
 
 @pytest.fixture

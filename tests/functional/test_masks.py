@@ -108,3 +108,17 @@ def test_counts_follow_given_positions():
     assert num_allowed_keys(None, True, q_len=3, kv_len=5, positions=positions).tolist() == [[[5, 1, 3]]]
     keep = torch.tensor([True, False, True, True, True])
     assert num_allowed_keys(keep, True, q_len=3, kv_len=5, positions=positions).tolist() == [[[4, 1, 2]]]
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize("mask", ["none", "keys", "full"])
+def test_rows_of_each_sequence_are_counted_at_their_own_positions(mask, block, monkeypatch):
+    monkeypatch.setattr(masks, "_BLOCK_ELEMENTS", block)
+    positions = torch.tensor([[4, 0, 2], [1, 3, 3]])
+    generator = torch.Generator().manual_seed(0)
+    keep = torch.rand(2, 1, 1 if mask == "keys" else 3, 5, generator=generator) < 0.6
+    allowed = (keep if mask != "none" else True) & (torch.arange(5) <= positions[:, None, :, None])
+    counted = num_allowed_keys(None if mask == "none" else keep, True, q_len=3, kv_len=5, positions=positions)
+    assert torch.equal(counted, allowed.sum(-1))
+    shared = num_allowed_keys(keep[:1], True, q_len=3, kv_len=5, positions=positions)
+    assert torch.equal(shared, (keep[:1] & (torch.arange(5) <= positions[:, None, :, None])).sum(-1))

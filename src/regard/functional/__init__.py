@@ -5,6 +5,8 @@ torch, and nothing else of regard.
 """
 
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
+from regard.functional.columns import received_mass
+from regard.functional.definitions import ROW_STATISTICS, Definition
 from regard.functional.masks import (
     as_bias,
     causal_mask,
@@ -18,14 +20,7 @@ from regard.functional.masks import (
 )
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
 from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
-from regard.functional.statistics import (
-    ROW_STATISTICS,
-    Definition,
-    RowStatistics,
-    key_mass,
-    received_mass,
-    row_statistics,
-)
+from regard.functional.statistics import RowStatistics, key_mass, row_statistics
 
 __all__ = [
     "IMPLEMENTATIONS",

@@ -156,7 +156,7 @@ def num_allowed_keys(
     q_len: int,
     kv_len: int,
     attn_bias: Tensor | None = None,
-    positions: Int[Tensor, " q_len"] | None = None,
+    positions: Int[Tensor, "*sequences q_len"] | None = None,
     device: torch.device | str | None = None,
 ) -> Int[Tensor, "_batch _heads q_len"]:
     """Count the keys that each query may see, without a matrix that was not given.
@@ -167,7 +167,8 @@ def num_allowed_keys(
         q_len: number of queries.
         kv_len: number of keys.
         attn_bias: bias of the scores; where it is -inf the key is not allowed.
-        positions: of the queries among the keys; by default the last query is at the last key.
+        positions: of the queries among the keys, (q_len,) or (batch, q_len); by default the last query is at the last
+            key.
         device: where neither mask nor bias is given.
 
     Returns:
@@ -178,14 +179,14 @@ def num_allowed_keys(
     positions = query_positions(q_len, kv_len, device) if positions is None else positions
     if not parts:
         seen = (positions + 1).clamp(0, kv_len) if causal else torch.full_like(positions, kv_len)
-        return seen.expand(1, 1, q_len)
+        return seen.reshape(-1, 1, q_len)
     if all(part.shape[2] == 1 for part in parts):
         keep = _keep(parts, slice(0, 1))
         keep = keep.expand(*keep.shape[:3], kv_len)[:, :, 0]
         if not causal:
             return keep.sum(-1, keepdim=True).expand(*keep.shape[:2], q_len)
         running = torch.nn.functional.pad(keep.cumsum(-1), (1, 0))
-        return running.index_select(-1, (positions + 1).clamp(0, kv_len))
+        return _at_keys(running, (positions + 1).clamp(0, kv_len))
     return _count_in_blocks(parts, positions if causal else None, q_len, kv_len)
 
 
@@ -261,15 +262,26 @@ def _keep(parts: list[Tensor], rows: slice) -> Tensor:
     return keep[0] if len(keep) == 1 else keep[0] & keep[1]
 
 
+def _at_keys(values: Tensor, keys: Tensor) -> Tensor:
+    """Return (batch, heads, kv_len) at keys (q_len,) or (batch, q_len)."""
+    if keys.ndim == 1:
+        return values.index_select(-1, keys)
+    shape = (keys.shape[0], *values.shape[1:])
+    return values.expand(shape).gather(-1, keys[:, None].expand(*shape[:2], -1))
+
+
 def _count_in_blocks(parts: list[Tensor], positions: Tensor | None, q_len: int, kv_len: int) -> Tensor:
-    outer = tuple(max(part.shape[axis] for part in parts) for axis in (0, 1))
-    counts = torch.empty(*outer, q_len, dtype=torch.int64, device=parts[0].device)
-    step = max(1, _BLOCK_ELEMENTS // max(1, outer[0] * outer[1] * kv_len))
+    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    if positions is not None:
+        positions = positions.reshape(-1, 1, q_len)
+        batch = max(batch, positions.shape[0])
+    counts = torch.empty(batch, heads, q_len, dtype=torch.int64, device=parts[0].device)
+    step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
     for start in range(0, q_len, step):
         rows = slice(start, min(start + step, q_len))
         keep = _keep(parts, rows)
         keep = keep.expand(*keep.shape[:3], kv_len)
         if positions is not None:
-            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[rows, None])
+            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[..., rows, None])
         counts[:, :, rows] = keep.sum(-1)
     return counts

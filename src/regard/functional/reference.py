@@ -119,29 +119,65 @@ def _max_weight(scores: Tensor) -> Tensor:
     return weights(scores).amax(-1)
 
 
-_BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
+def _visible(scores: Tensor, otherwise: float) -> Tensor:
+    return scores.masked_fill(scores == -torch.inf, otherwise)
+
+
+def _score_spread(scores: Tensor) -> Tensor:
+    num_keys = _num_keys(scores).to(scores.dtype)
+    mean = _visible(scores, 0.0).sum(-1) / num_keys
+    apart = (scores - mean[..., None]).masked_fill(scores == -torch.inf, 0.0)
+    return (apart.square().sum(-1) / num_keys).sqrt()
+
+
+def _headroom(scores: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    bits: Tensor = _visible(scores, 0.0).abs().amax(-1).log2()
+    return math.log2(torch.finfo(dtype or scores.dtype).max) - bits
+
+
+def _contributions(scores: Tensor, value: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(value.to(scores.dtype), dim=-1)
+    return weights(scores) * norms.repeat_interleave(scores.shape[1] // value.shape[1], dim=1)[:, :, None]
+
+
+def _first_contribution(scores: Tensor, value: Tensor) -> Tensor:
+    contributions = _contributions(scores, value)
+    return contributions[..., 0] / contributions.sum(-1)
+
+
+_BY_NAME: dict[str, Callable[..., Tensor]] = {
     "entropy": _entropy,
     "normalized_entropy": _normalized_entropy,
     "effective_keys": lambda scores: _entropy(scores).exp(),
     "collision": lambda scores: weights(scores).square().sum(-1),
     "max_weight": _max_weight,
     "max_score": lambda scores: scores.amax(-1),
+    "min_score": lambda scores: _visible(scores, torch.inf).amin(-1),
+    "score_spread": _score_spread,
+    "headroom": _headroom,
     "first_mass": lambda scores: weights(scores)[..., 0],
     "self_mass": lambda scores: _mass_at(scores, 0),
     "previous_mass": lambda scores: _mass_at(scores, -1),
     "distance": _distance,
     "expected_position": lambda scores: (weights(scores) * _key_positions(scores)).sum(-1),
     "saturated_share": lambda scores: (_max_weight(scores) > SATURATION).to(scores.dtype),
+    "contribution": lambda scores, value: _contributions(scores, value).sum(-1),
+    "first_contribution": _first_contribution,
 }
 
 
-def _nan_where_empty(
-    statistic: Callable[[Tensor], Tensor],
-) -> Callable[[Float[Tensor, "batch heads q_len kv_len"]], Float[Tensor, "batch heads q_len"]]:
-    return lambda scores: statistic(scores).masked_fill(_num_keys(scores) == 0, torch.nan)
+def _nan_where_empty(statistic: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def found(scores: Tensor, **arguments: Tensor | torch.dtype) -> Tensor:
+        values: Tensor = statistic(scores, **arguments)
+        return values.masked_fill(_num_keys(scores) == 0, torch.nan)
+
+    return found
 
 
-STATISTICS: Mapping[str, Callable[[Tensor], Tensor]] = {
+STATISTICS: Mapping[str, Callable[..., Tensor]] = {
     name: _nan_where_empty(statistic) for name, statistic in _BY_NAME.items()
 }
-"""Every statistic of a query row as a function of the dense masked scores, NaN where a row has no key."""
+"""Every statistic of a query row as a function of the dense masked scores, NaN where a row has no key.
+
+``headroom`` takes the ``dtype`` of the scores in the model, ``contribution`` and ``first_contribution`` take ``value``.
+"""

@@ -4,9 +4,7 @@ For a query row, s are its masked scores, p = softmax(s) its weights and lse = l
 and the last query stands at the last key.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -14,56 +12,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError, UnsupportedError
-from regard.functional import reference
-from regard.functional.attention import check_arguments
+from regard.functional.call import check_rows, checked_call, quiet, value_norms
+from regard.functional.definitions import VALUE_STATISTICS, check_names
+from regard.functional.impl.completion import Rows, bases
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, fused_obstacle
-from regard.functional.impl.statistics_streaming import column_sums, stream
+from regard.functional.impl.statistics_streaming import stream
 
-__all__ = ["ROW_STATISTICS", "Definition", "RowStatistics", "key_mass", "received_mass", "row_statistics"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Definition:
-    """What a statistic is.
-
-    Attributes:
-        formula: over the keys j of row i.
-        unit: of the value.
-        range: of the value, n the number of keys that the row may see.
-        reference: the dense computation from masked scores, for tests and small inputs.
-    """
-
-    formula: str
-    unit: str
-    range: str
-    reference: Callable[[Tensor], Tensor]
-
-
-def _define(name: str, formula: str, unit: str, bounds: str) -> Definition:
-    return Definition(formula=formula, unit=unit, range=bounds, reference=reference.STATISTICS[name])
-
-
-ROW_STATISTICS: Mapping[str, Definition] = {
-    name: _define(name, formula, unit, bounds)
-    for name, formula, unit, bounds in (
-        ("entropy", "-sum p_ij log p_ij", "nats", "0 to log n"),
-        ("normalized_entropy", "entropy / log n; NaN for n = 1", "1", "0 to 1"),
-        ("effective_keys", "exp(entropy)", "keys", "1 to n"),
-        ("collision", "sum p_ij^2", "1", "1/n to 1"),
-        ("max_weight", "max p_ij", "1", "1/n to 1"),
-        ("max_score", "max s_ij", "1", "any"),
-        ("first_mass", "p_i0", "1", "0 to 1"),
-        ("self_mass", "p_ii; NaN where the row has no own key", "1", "0 to 1"),
-        ("previous_mass", "p_i,i-1; NaN where there is no such key", "1", "0 to 1"),
-        ("distance", "sum p_ij |i - j|", "tokens", "0 to kv_len - 1"),
-        ("expected_position", "sum p_ij j", "tokens", "0 to kv_len - 1"),
-        ("saturated_share", "1 if max p_ij > 0.99 else 0; its mean is the share", "1", "0 or 1"),
-    )
-}
-"""Statistics of a query row, NaN for a row that may see no key."""
-
-_MADE_FROM = {"normalized_entropy": "entropy", "effective_keys": "entropy", "saturated_share": "max_weight"}
+__all__ = ["RowStatistics", "key_mass", "row_statistics"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +50,8 @@ def row_statistics(
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
-    rows: Int[Tensor, " rows"] | None = None,
+    rows: Int[Tensor, "*sequences rows"] | None = None,
+    value: Tensor | None = None,
     route: str = "auto",
 ) -> RowStatistics:
     """Return exact statistics of the attention weights, in memory linear in the lengths and without gradients.
@@ -109,12 +66,15 @@ def row_statistics(
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where the kernel that ran has returned it; saves computing it.
-        rows: indices of the query rows wanted, all by default.
+        rows: int64 indices of the query rows wanted, (rows,), or (batch, rows) for other rows in each sequence; all by
+            default.
+        value: the values of the call, for the statistics that weigh them, ``contribution`` and ``first_contribution``.
         route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"fused"`` uses identities over
             PyTorch's fused kernel; ``"auto"`` takes what is measured to be cheaper.
 
     Raises:
-        ArgumentError: an unknown statistic or route, a row out of range, shapes that do not fit.
+        ArgumentError: an unknown statistic or route, a row out of range, shapes that do not fit, a statistic of values
+            without ``value``.
         DtypeError: types that do not belong.
         UnsupportedError: ``route="fused"`` for something no identity covers.
 
@@ -126,22 +86,14 @@ def row_statistics(
         >>> row_statistics(query, key, statistics=["effective_keys"], causal=True).values["effective_keys"][0, 0]
         tensor([1., 2., 3.])
     """
-    unknown = [name for name in statistics if name not in ROW_STATISTICS]
-    if unknown:
-        raise ArgumentError(f"statistics must be names out of {', '.join(ROW_STATISTICS)}; got {unknown}.")
+    check_names(statistics, value is not None)
     if route not in ("auto", "fused", "streaming"):
         raise ArgumentError(f'route must be "auto", "fused" or "streaming", got {route!r}.')
-    with _quiet(query):
-        call = _checked(query, key, attn_mask, attn_bias, causal, scale, softcap, lse).pick(_checked_rows(rows, query))
-        wanted = {_MADE_FROM.get(name, name) for name in statistics}
-        chosen = _choose(call, wanted, route)
-        found = by_identities(call, wanted) if chosen == "fused" else stream(call.blocks(), wanted, lse=call.lse)
-        return RowStatistics(
-            values={name: _complete(call, found, name) for name in statistics},
-            lse=found["lse"].masked_fill(call.num_keys == 0, -torch.inf),
-            num_keys=call.num_keys,
-            route=dict.fromkeys(statistics, chosen),
-        )
+    with quiet(query):
+        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        norms = value_norms(value, key) if bases(statistics) & VALUE_STATISTICS else None
+        parts = call.parts(check_rows(rows, query))
+        return _joined([_of_part(part, statistics, route, norms) for part in parts])
 
 
 def key_mass(
@@ -171,90 +123,39 @@ def key_mass(
     """
     if keys.dtype != torch.bool:
         raise DtypeError(f"keys must be boolean with True = belongs to the set, got {keys.dtype}.")
-    with _quiet(query):
-        call = _checked(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+    with quiet(query):
+        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
         blocks = call.blocks()
         mass = stream(blocks, {"mass"}, lse=lse, keys=keys.to(blocks.query.dtype))["mass"]
         return mass.masked_fill(call.num_keys == 0, torch.nan)
 
 
-def received_mass(
-    query: Float[Tensor, "batch heads q_len head_dim"],
-    key: Float[Tensor, "batch kv_heads kv_len head_dim"],
-    *,
-    query_mask: Bool[Tensor, "batch q_len"] | None = None,
-    attn_mask: Tensor | None = None,
-    attn_bias: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    softcap: float | None = None,
-    lse: Float[Tensor, "batch heads q_len"] | None = None,
-) -> Float[Tensor, "batch heads kv_len"]:
-    """Return the weight that each key receives from all queries, Σ_i p_ij; rows without keys give nothing.
-
-    Args:
-        query: as for ``attention``.
-        key: as for ``attention``.
-        query_mask: True = the query counts; all by default.
-        attn_mask: as for ``attention``; the other arguments too.
-        attn_bias: as for ``attention``.
-        causal: as for ``attention``.
-        scale: as for ``attention``.
-        softcap: as for ``attention``.
-        lse: log-sum-exp of every row, where it is known; saves one of two passes.
-
-    References:
-        Heavy hitters: Zhang et al., H2O, arXiv:2306.14048.
-    """
-    with _quiet(query):
-        call = _checked(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
-        blocks = call.blocks()
-        known = stream(blocks, frozenset())["lse"] if lse is None else lse
-        return column_sums(blocks, known, None if query_mask is None else query_mask.to(blocks.query.dtype))
-
-
-@contextmanager
-def _quiet(query: Tensor) -> Iterator[None]:
-    """No gradients, and no autocast: it would take the scores to half precision."""
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        yield
-
-
-def _checked(
-    query: Tensor,
-    key: Tensor,
-    attn_mask: Tensor | None,
-    attn_bias: Tensor | None,
-    causal: bool,
-    scale: float | None,
-    softcap: float | None,
-    lse: Tensor | None,
-) -> RowsCall:
-    masks = check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
-    if lse is not None and lse.shape != query.shape[:3]:
-        raise ArgumentError(
-            f"lse must be (batch, heads, q_len) = {tuple(query.shape[:3])}, got the shape {tuple(lse.shape)}."
-        )
-    return RowsCall(
-        query=query.detach(),
-        key=key.detach(),
-        **masks,
-        causal=causal,
-        scale=1.0 / math.sqrt(query.shape[-1]) if scale is None else scale,
-        softcap=softcap,
-        positions=range(key.shape[2] - query.shape[2], key.shape[2]),
-        lse=lse,
+def _of_part(call: RowsCall, statistics: Sequence[str], route: str, norms: Tensor | None) -> RowStatistics:
+    wanted = bases(statistics)
+    chosen = _choose(call, wanted, route)
+    if chosen == "fused":
+        found = by_identities(call, wanted)
+    else:
+        found = stream(call.blocks(), wanted, lse=call.lse, value_norms=norms)
+    rows = Rows(num_keys=call.num_keys, positions=call.position_tensor, dtype=call.query.dtype)
+    return RowStatistics(
+        values=rows.complete(statistics, found),
+        lse=found["lse"].masked_fill(call.num_keys == 0, -torch.inf),
+        num_keys=call.num_keys,
+        route=dict.fromkeys(statistics, chosen),
     )
 
 
-def _checked_rows(rows: Tensor | None, query: Tensor) -> Tensor | None:
-    if rows is None:
-        return None
-    if rows.ndim != 1 or rows.dtype != torch.int64:
-        raise DtypeError(f"rows must be int64 of one axis, got {rows.dtype} of the shape {tuple(rows.shape)}.")
-    if rows.numel() and not (int(rows.min()) >= 0 and int(rows.max()) < query.shape[2]):
-        raise ArgumentError(f"rows must lie in 0 to {query.shape[2] - 1}, got {int(rows.min())} to {int(rows.max())}.")
-    return rows.to(query.device)
+def _joined(parts: Sequence[RowStatistics]) -> RowStatistics:
+    """Join statistics of some rows and of the rows after them."""
+    if len(parts) == 1:
+        return parts[0]
+    return RowStatistics(
+        values={name: torch.cat([part.values[name] for part in parts], -1) for name in parts[0].values},
+        lse=torch.cat([part.lse for part in parts], -1),
+        num_keys=torch.cat([part.num_keys for part in parts], -1),
+        route=parts[0].route,
+    )
 
 
 def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
@@ -268,19 +169,3 @@ def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
         if obstacle is not None:
             raise UnsupportedError(f"route='fused' cannot give {name}: it needs {obstacle}; use 'streaming' or 'auto'.")
     return route
-
-
-def _complete(call: RowsCall, found: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return the statistic ``name`` from what was computed, NaN where it is not defined."""
-    values = found[_MADE_FROM.get(name, name)]
-    undefined = call.num_keys == 0
-    if name == "normalized_entropy":
-        values = (values / call.num_keys.to(values.dtype).log()).clamp_max(1.0)
-        undefined = call.num_keys <= 1
-    elif name == "effective_keys":
-        values = values.exp()
-    elif name == "saturated_share":
-        values = (values > reference.SATURATION).to(values.dtype)
-    elif name in ("self_mass", "previous_mass"):
-        undefined = undefined | (call.position_tensor < (1 if name == "previous_mass" else 0))
-    return values.masked_fill(undefined, torch.nan)

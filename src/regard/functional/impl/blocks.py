@@ -5,13 +5,14 @@ factor costs nothing, since it goes into the scale of the queries. They are comp
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["LN2", "LOG2E", "Place", "ScoreBlocks", "accumulation_dtype"]
+__all__ = ["LN2", "LOG2E", "Grid", "Place", "ScoreBlocks", "accumulation_dtype", "positions_of"]
 
 LN2 = math.log(2.0)
 LOG2E = 1.0 / LN2
@@ -26,21 +27,120 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def positions_of(positions: range | Tensor, device: torch.device) -> Tensor:
+    """Return the positions of query rows among the keys, int64 (rows,) or (batch, rows)."""
+    if isinstance(positions, range):
+        return torch.arange(positions.start, positions.stop, positions.step, device=device)
+    return positions
+
+
 @dataclass(frozen=True)
 class Place:
-    """Which part of all scores: slices of batch, key heads and query rows."""
+    """Which part of all scores: slices of batch, key heads and query rows; first and last position of those rows."""
 
     batch: slice
     heads: slice
     rows: slice
+    first: int
+    last: int
 
 
-class ScoreBlocks:
+class Grid(ABC):
+    """Scores (batch, kv_heads, group, rows, kv_len) in base 2, cut into blocks; who makes the scores is left open.
+
+    Heads are kept in two axes, so that grouped heads are never expanded. ``positions`` say where the rows stand among
+    the keys: a range, or int64 (rows,) or (batch, rows) where each sequence has its own.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        kv_len: int,
+        *,
+        causal: bool,
+        positions: range | Tensor,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.shape = shape
+        self.kv_len = kv_len
+        self.causal = causal
+        self.positions = positions
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    @abstractmethod
+    def is_masked(self) -> bool:
+        """Whether some score may be -inf."""
+
+    @abstractmethod
+    def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
+        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of a slice of keys, a new tensor."""
+
+    def empty(self, *axes: int) -> Tensor:
+        """Return a tensor of results to be filled, (batch, kv_heads, group, rows) unless ``axes`` say otherwise."""
+        return torch.empty(axes or self.shape, dtype=self.dtype, device=self.device)
+
+    def grouped(self, tensor: Tensor) -> Tensor:
+        """Turn (batch, heads, …) into (batch, kv_heads, group, …)."""
+        return tensor.reshape(tensor.shape[0], self.shape[1], self.shape[2], *tensor.shape[2:])
+
+    def ungrouped(self, tensor: Tensor) -> Tensor:
+        """Turn (batch, kv_heads, group, …) into (batch, heads, …)."""
+        return tensor.flatten(1, 2)
+
+    def places(self, *, whole_heads: bool = False) -> Iterator[Place]:
+        """Yield parts whose scores fit a block, several heads or sequences at a time where they are short.
+
+        With ``whole_heads`` a part holds all heads.
+        """
+        batch, kv_heads, group, num_rows = self.shape
+        per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
+        # Causal rows are taken a quarter at a time, so that the first ones need not meet the last keys.
+        most_rows = max(_CAUSAL_ROWS, -(-num_rows // 4)) if self.causal else num_rows
+        row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // (per_row * (kv_heads if whole_heads else 1))))
+        head_step = kv_heads if whole_heads else max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
+        per_sequence = per_row * row_step * head_step
+        batch_step = max(1, min(batch, _BLOCK_SCORES // per_sequence)) if head_step == kv_heads else 1
+        for first in range(0, batch, batch_step):
+            sequences = slice(first, min(first + batch_step, batch))
+            for head in range(0, kv_heads, head_step):
+                heads = slice(head, min(head + head_step, kv_heads))
+                for row in range(0, num_rows, row_step):
+                    rows = slice(row, min(row + row_step, num_rows))
+                    yield Place(sequences, heads, rows, *self._ends(sequences, rows))
+
+    def key_slices(self, place: Place) -> Iterator[slice]:
+        """Yield slices of keys that some rows of ``place`` may see: blocks beyond the causal corner are skipped."""
+        stop = min(self.kv_len, place.last + 1) if self.causal else self.kv_len
+        for start in range(0, stop, _BLOCK_KEYS):
+            yield slice(start, min(start + _BLOCK_KEYS, stop))
+
+    def position_tensor(self, place: Place) -> Tensor:
+        """Return the positions of the rows of ``place``, int64, broadcasting to (batch, kv_heads, group, rows)."""
+        if isinstance(self.positions, range):
+            return positions_of(self.positions[place.rows], self.device)
+        if self.positions.ndim == 1:
+            return self.positions[place.rows]
+        return self.positions[place.batch, None, None, place.rows]
+
+    def _ends(self, batch: slice, rows: slice) -> tuple[int, int]:
+        """Return the first and the last position of some rows, as far as they matter: where the call is causal."""
+        if isinstance(self.positions, range):
+            chosen = self.positions[rows]
+            return chosen[0], chosen[-1]
+        if not self.causal:
+            return 0, self.kv_len - 1
+        some = self.positions[rows] if self.positions.ndim == 1 else self.positions[batch, rows]
+        return int(some.min()), int(some.max())
+
+
+class ScoreBlocks(Grid):
     """Masked scores of query (batch, heads, rows, head_dim) and key (batch, kv_heads, kv_len, head_dim), by block.
 
-    Heads are kept in five axes (batch, kv_heads, group, rows, ·), so that grouped heads are never expanded.
-    ``positions`` are the rows' own among the keys, aligned at the bottom right by default. Masks have four axes.
-    ``unscaled`` turns ``query_rows`` into queries times ``scale``.
+    ``positions`` are aligned at the bottom right by default. Masks have four axes. ``unscaled`` turns ``query_rows``
+    into queries times ``scale``.
     """
 
     def __init__(
@@ -53,59 +153,36 @@ class ScoreBlocks:
         causal: bool,
         scale: float | None,
         softcap: float | None,
-        positions: Sequence[int] | None = None,
+        positions: range | Tensor | None = None,
     ) -> None:
-        dtype = accumulation_dtype(query.dtype)
-        self.scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+        batch, heads, num_rows, head_dim = query.shape
+        kv_heads, kv_len = key.shape[1:3]
+        super().__init__(
+            (batch, kv_heads, heads // kv_heads, num_rows),
+            kv_len,
+            causal=causal,
+            positions=range(kv_len - num_rows, kv_len) if positions is None else positions,
+            dtype=accumulation_dtype(query.dtype),
+            device=query.device,
+        )
+        self.scale = 1.0 / math.sqrt(head_dim) if scale is None else scale
         self.softcap = softcap
-        self.causal = causal
-        self.kv_heads, self.kv_len = key.shape[1], key.shape[2]
-        self.group = query.shape[1] // key.shape[1]
-        self.positions = range(key.shape[2] - query.shape[2], key.shape[2]) if positions is None else positions
-        self.query = self.grouped(query).to(dtype)
-        self.key = key.to(dtype)
+        self.query = self.grouped(query).to(self.dtype)
+        self.key = key.to(self.dtype)
         self.mask = self._side(attn_mask)
         self.bias = self._side(attn_bias)
         self.unscaled = LN2 if softcap is None else softcap
         self._factor = self.scale / self.unscaled
 
-    def grouped(self, tensor: Tensor) -> Tensor:
-        """Turn (batch, heads, …) into (batch, kv_heads, group, …)."""
-        return tensor.reshape(tensor.shape[0], self.kv_heads, self.group, *tensor.shape[2:])
-
-    def ungrouped(self, tensor: Tensor) -> Tensor:
-        """Turn (batch, kv_heads, group, …) into (batch, heads, …)."""
-        return tensor.flatten(1, 2)
-
-    def places(self) -> Iterator[Place]:
-        """Yield parts whose scores fit a block, several heads or sequences at a time where they are short."""
-        batch, kv_heads, group, num_rows, _ = self.query.shape
-        per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        # Causal rows are taken a quarter at a time, so that the first ones need not meet the last keys.
-        most_rows = max(_CAUSAL_ROWS, -(-num_rows // 4)) if self.causal else num_rows
-        row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // per_row))
-        head_step = max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
-        per_sequence = per_row * row_step * head_step
-        batch_step = max(1, min(batch, _BLOCK_SCORES // per_sequence)) if head_step == kv_heads else 1
-        for first in range(0, batch, batch_step):
-            for head in range(0, kv_heads, head_step):
-                for row in range(0, num_rows, row_step):
-                    yield Place(
-                        slice(first, min(first + batch_step, batch)),
-                        slice(head, min(head + head_step, kv_heads)),
-                        slice(row, min(row + row_step, num_rows)),
-                    )
-
-    def key_slices(self, rows: slice) -> Iterator[slice]:
-        """Yield slices of keys that some of ``rows`` may see: blocks beyond the causal corner are skipped."""
-        stop = min(self.kv_len, self._bounds(rows)[1] + 1) if self.causal else self.kv_len
-        for start in range(0, stop, _BLOCK_KEYS):
-            yield slice(start, min(start + _BLOCK_KEYS, stop))
-
     @property
     def is_masked(self) -> bool:
         """Whether some score may be -inf."""
         return self.causal or self.mask is not None or self.bias is not None
+
+    def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
+        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of a slice of keys, a new tensor."""
+        query_rows = self.query_rows(place)
+        return lambda keys: self.scores(place, keys, query_rows)
 
     def query_rows(self, place: Place) -> Tensor:
         """Return the scaled queries (batch, kv_heads, group · rows, head_dim) of a place."""
@@ -134,8 +211,10 @@ class ScoreBlocks:
         return side[tuple(at if size > 1 else slice(None) for at, size in zip(wanted, side.shape, strict=True))]
 
     def _products(self, place: Place, keys: slice, query_rows: Tensor) -> Tensor:
-        products = query_rows @ self.key[place.batch, place.heads, keys].mT
-        return products.reshape(*products.shape[:2], self.group, place.rows.stop - place.rows.start, products.shape[3])
+        products = _times_transposed(query_rows, self.key[place.batch, place.heads, keys])
+        return products.reshape(
+            *products.shape[:2], self.shape[2], place.rows.stop - place.rows.start, products.shape[3]
+        )
 
     def _masked(self, scores: Tensor, place: Place, keys: slice) -> Tensor:
         """Add everything that is added to the scores: summed up in its own small shape first, then added once."""
@@ -152,24 +231,27 @@ class ScoreBlocks:
         return None if self.mask is None else self.side_part(self.mask, place, keys)
 
     def _causal_keep(self, place: Place, keys: slice) -> Tensor | None:
-        if not self.causal or keys.stop - 1 <= self._bounds(place.rows)[0]:
+        if not self.causal or keys.stop - 1 <= place.first:
             return None
-        device = self.key.device
-        return torch.arange(keys.start, keys.stop, device=device) <= self.position_tensor(place.rows)[:, None]
-
-    def position_tensor(self, rows: slice) -> Tensor:
-        """Return the positions of ``rows`` among the keys, int64."""
-        chosen = self.positions[rows]
-        if isinstance(chosen, range):
-            return torch.arange(chosen.start, chosen.stop, device=self.key.device)
-        return torch.tensor(chosen, device=self.key.device)
-
-    def _bounds(self, rows: slice) -> tuple[int, int]:
-        chosen = self.positions[rows]
-        return (chosen[0], chosen[-1]) if isinstance(chosen, range) else (min(chosen), max(chosen))
+        return torch.arange(keys.start, keys.stop, device=self.device) <= self.position_tensor(place)[..., None]
 
     def _side(self, side: Tensor | None) -> Tensor | None:
         """Turn a mask or bias of four axes into five."""
         if side is None:
             return None
         return self.grouped(side) if side.shape[1] > 1 else side[:, :, None]
+
+
+def _times_transposed(query_rows: Tensor, key: Tensor) -> Tensor:
+    """Return query_rows · keyᵀ of (batch, kv_heads, ·, head_dim).
+
+    Models keep (batch, len, heads, head_dim) in memory: its batch and heads are not one axis, and ``matmul`` would copy
+    all keys in order to make them one, which for few rows takes several times as long as the product itself.
+    """
+    batch, kv_heads = key.shape[:2]
+    if batch == 1 or key.device.type != "cpu" or key.stride(0) == kv_heads * key.stride(1):
+        return query_rows @ key.mT
+    products = query_rows.new_empty(batch, kv_heads, query_rows.shape[2], key.shape[2])
+    for product, rows, keys in zip(products, query_rows, key, strict=True):
+        torch.bmm(rows, keys.mT, out=product)
+    return products

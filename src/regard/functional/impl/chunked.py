@@ -132,7 +132,7 @@ def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropou
     """Return output (batch, kv_heads, group, rows, value_dim) and lse of a place by online softmax."""
     query_rows = blocks.query_rows(place)
     running: tuple[Tensor, Tensor, Tensor] | None = None
-    for keys, generator in dropout.over(blocks.key_slices(place.rows)):
+    for keys, generator in dropout.over(blocks.key_slices(place)):
         scores = blocks.scores(place, keys, query_rows)
         largest = scores.amax(-1)
         if running is not None:
@@ -187,7 +187,7 @@ class _Backward:
         blocks = self._blocks
         at = (place.batch, place.heads, slice(None), place.rows)
         query_rows, grad_output, inner = blocks.query_rows(place), self._grad_output[at], self._inner[at]
-        for keys, generator in dropout.over(blocks.key_slices(place.rows)):
+        for keys, generator in dropout.over(blocks.key_slices(place)):
             scores, slope = blocks.scores_and_slope(place, keys, query_rows)
             weights = scores.sub_(self._shift[at][..., None]).exp2_()
             grad_weights = _times(grad_output, self._values[place.batch, place.heads, keys].mT)

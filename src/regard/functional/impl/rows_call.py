@@ -1,23 +1,26 @@
 """The scores that statistics look at: one attention call with the query rows of interest already picked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from regard.functional.impl.blocks import ScoreBlocks, accumulation_dtype
+from regard.functional.impl.blocks import ScoreBlocks, accumulation_dtype, positions_of
+from regard.functional.impl.picking import pick_rows
 from regard.functional.masks import num_allowed_keys
 
 __all__ = ["RowsCall"]
+
+_COPIED = 1 << 20  # entries of mask and bias that may be copied at a time in order to pick rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowsCall:
     """Query rows, all keys, and what shapes their scores; masks of four axes.
 
-    ``positions`` are the rows' own positions among the keys, a range where all rows are there.
+    ``positions`` are the rows' own positions among the keys: a range where all rows are there, else int64 (rows,), or
+    (batch, rows) where each sequence has its own.
     """
 
     query: Tensor
@@ -27,25 +30,39 @@ class RowsCall:
     causal: bool
     scale: float
     softcap: float | None
-    positions: Sequence[int]
+    positions: range | Tensor
     lse: Tensor | None = None
 
-    def pick(self, rows: Tensor | None) -> "RowsCall":
-        """Return the call with only ``rows`` (rows,), int64, or itself for None."""
-        if rows is None:
-            return self
+    def pick(self, rows: Tensor) -> "RowsCall":
+        """Return the call with only ``rows``, int64 (rows,), or (batch, rows) where each sequence has its own."""
         sides = {
-            name: side if side is None or side.shape[2] == 1 else side.index_select(2, rows)
+            name: side if side is None or side.shape[2] == 1 else pick_rows(side, rows)
             for name, side in (("attn_mask", self.attn_mask), ("attn_bias", self.attn_bias))
         }
+        assert isinstance(self.positions, range), "rows are picked once, out of all"
         return replace(
             self,
-            query=self.query.index_select(2, rows),
-            lse=None if self.lse is None else self.lse.index_select(2, rows),
-            positions=[self.positions[row] for row in rows.tolist()],
+            query=pick_rows(self.query, rows),
+            lse=None if self.lse is None else pick_rows(self.lse[..., None], rows)[..., 0],
+            positions=rows + self.positions.start,
             attn_mask=sides["attn_mask"],
             attn_bias=sides["attn_bias"],
         )
+
+    def parts(self, rows: Tensor | None) -> Iterator["RowsCall"]:
+        """Yield the call with ``rows`` (itself for None), few at a time where rows of a mask or bias must be copied."""
+        if rows is None:
+            yield self
+            return
+        per_row = sum(self._copied(side, rows) for side in (self.attn_mask, self.attn_bias) if side is not None)
+        for some in rows.split(max(1, _COPIED // max(1, per_row)), -1):
+            yield self.pick(some)
+
+    @staticmethod
+    def _copied(side: Tensor, rows: Tensor) -> int:
+        """Return how many entries one picked row of ``side`` has."""
+        batch = side.shape[0] if rows.ndim == 1 else rows.shape[0]
+        return 0 if side.shape[2] == 1 else batch * side.shape[1] * side.shape[3]
 
     def upcast(self) -> "RowsCall":
         """Return the call with inputs in at least float32."""
@@ -67,15 +84,14 @@ class RowsCall:
 
     @cached_property
     def position_tensor(self) -> Tensor:
-        """The rows' own positions among the keys, int64 (rows,)."""
-        if isinstance(self.positions, range):
-            return torch.arange(self.positions.start, self.positions.stop, device=self.key.device)
-        return torch.tensor(self.positions, device=self.key.device)
+        """The rows' own positions among the keys, int64 (rows,) or (batch, 1, rows)."""
+        found = positions_of(self.positions, self.key.device)
+        return found if found.ndim == 1 else found[:, None]
 
     @cached_property
     def num_keys(self) -> Tensor:
         """How many keys each row may see, int64 (batch or 1, heads or 1, rows)."""
-        positions = self.position_tensor if self.causal else None
+        positions = positions_of(self.positions, self.key.device) if self.causal else None
         return num_allowed_keys(
             self.attn_mask,
             self.causal,

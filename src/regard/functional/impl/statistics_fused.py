@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regard.functional.impl.blocks import positions_of
+from regard.functional.impl.picking import pick_entries, pick_rows
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.sdpa import sdpa
 from regard.functional.impl.torch_private import flash_with_lse
@@ -101,28 +103,19 @@ def _all_keys(mask: Tensor, key: Tensor) -> Tensor:
 
 def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
     """Return the weight on one key per row, exp(s_ij - lse_i); where there is no such key the value is not defined."""
-    own = call.position_tensor
+    own = positions_of(call.positions, call.key.device)
     keys = {"first_mass": torch.zeros_like(own), "self_mass": own}.get(name, own - 1)
     at = keys.clamp(0, call.key.shape[2] - 1)
     grouped = call.query.unflatten(1, (call.key.shape[1], -1))
-    picked = call.key[:, :, None, :1] if name == "first_mass" else call.key.index_select(2, at)[:, :, None]
-    scores = torch.linalg.vecdot(grouped, picked).flatten(1, 2) * call.scale
+    picked = call.key[:, :, :1] if name == "first_mass" else pick_rows(call.key, at)
+    scores = torch.linalg.vecdot(grouped, picked[:, :, None]).flatten(1, 2) * call.scale
     if call.softcap is not None:
         scores = call.softcap * torch.tanh(scores / call.softcap)
     if call.attn_bias is not None:
-        scores = scores + _pick(call.attn_bias, at)
+        scores = scores + pick_entries(call.attn_bias, at)
     if call.attn_mask is not None:
-        scores = scores.masked_fill(~_pick(call.attn_mask, at), -torch.inf)
+        scores = scores.masked_fill(~pick_entries(call.attn_mask, at), -torch.inf)
     return torch.exp(scores - lse)
-
-
-def _pick(side: Tensor, keys: Tensor) -> Tensor:
-    """Return the entries of a mask or bias at one key per row, (batch or 1, heads or 1, rows or 1)."""
-    if side.shape[3] == 1:
-        return side[..., 0]
-    if side.shape[2] == 1:
-        return side[:, :, 0].index_select(-1, keys)
-    return side.gather(-1, keys[:, None].expand(*side.shape[:3], 1))[..., 0]
 
 
 _BY_VALUES = {"entropy", "expected_position", "distance"}
