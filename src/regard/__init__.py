@@ -24,6 +24,7 @@ _ROOMS = (
     "diagnose",
     "evaluate",
     "functional",
+    "logs",
     "models",
     "modules",
     "observe",
