@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regard._errors import ArgumentError, DtypeError, UnsupportedError
-from regard.functional import ROW_STATISTICS, attention, key_mass, received_mass, reference, row_statistics
+from regard.functional import ROW_STATISTICS, attention, key_mass, reference, row_statistics
 from regard.functional.definitions import VALUE_STATISTICS
 from regard.functional.impl import rows_call
 
@@ -235,18 +235,6 @@ def test_key_mass_is_the_weight_on_the_set(case, block_size):
     weights = reference.weights(case.scores(torch.float32))
     expected = (weights * keys[:, None, None, :]).sum(-1).masked_fill(case.empty_rows, torch.nan)
     torch.testing.assert_close(mass.double(), expected, rtol=1e-5, atol=1e-6, equal_nan=True)
-
-
-def test_received_mass_sums_the_columns(case, block_size):
-    query, key, _ = case.tensors(torch.float32)
-    counted = torch.rand(2, case.q_len, generator=torch.Generator().manual_seed(3)) < 0.6
-    weights = reference.weights(case.scores(torch.float32))
-    received = received_mass(query, key, **case.masking(torch.float32))
-    torch.testing.assert_close(received.double(), weights.sum(2), rtol=1e-5, atol=1e-5)
-    lse = reference.lse(case.scores(torch.float32)).float()
-    some = received_mass(query, key, query_mask=counted, lse=lse, **case.masking(torch.float32))
-    expected = (weights * counted[:, None, :, None]).sum(2)
-    torch.testing.assert_close(some.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_every_definition_says_what_it_is():

@@ -5,8 +5,8 @@ torch, and nothing else of regard.
 """
 
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
-from regard.functional.columns import received_mass
-from regard.functional.definitions import ROW_STATISTICS, Definition
+from regard.functional.columns import column_statistics, received_mass
+from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition
 from regard.functional.masks import (
     as_bias,
     causal_mask,
@@ -23,6 +23,7 @@ from regard.functional.scoring import additive, additive_attention, cosine, dot,
 from regard.functional.statistics import RowStatistics, key_mass, row_statistics
 
 __all__ = [
+    "COLUMN_STATISTICS",
     "IMPLEMENTATIONS",
     "ROW_STATISTICS",
     "Definition",
@@ -35,6 +36,7 @@ __all__ = [
     "as_bias",
     "attention",
     "causal_mask",
+    "column_statistics",
     "combine",
     "cosine",
     "document_mask",

@@ -8,7 +8,7 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.functional import reference
 
-__all__ = ["ROW_STATISTICS", "VALUE_STATISTICS", "Definition", "check_names"]
+__all__ = ["COLUMN_STATISTICS", "ROW_STATISTICS", "VALUE_STATISTICS", "Definition", "check_names"]
 
 VALUE_STATISTICS = frozenset({"contribution", "first_contribution"})
 """Statistics of a query row that weigh the values and so need them."""
@@ -19,7 +19,7 @@ class Definition:
     """What a statistic is.
 
     Attributes:
-        formula: over the keys j of row i.
+        formula: over the keys j of row i; of columns, over the weight r_j that key j receives.
         unit: of the value.
         range: of the value, n the number of keys that the row may see.
         reference: the dense computation from masked scores, for tests and small inputs.
@@ -66,6 +66,27 @@ ROW_STATISTICS: Mapping[str, Definition] = {
     )
 }
 """Statistics of a query row, NaN for a row that may see no key."""
+
+
+COLUMN_STATISTICS: Mapping[str, Definition] = {
+    name: Definition(formula=formula, unit="1", range=bounds, reference=reference.COLUMN_STATISTICS[name])
+    for name, formula, bounds in (
+        (
+            "received_gini",
+            "Gini coefficient of r_j / number of counted queries that may see j, over the keys that one may see",
+            "0 to 1 - 1/n",
+        ),
+        (
+            "heavy_hitter_mass",
+            "share of sum r_j on the tenth of the n keys (rounded up) with most",
+            "ceil(n/10)/n to 1",
+        ),
+    )
+}
+"""Statistics of the columns of one head in one sequence, NaN where no counted query may see a key.
+
+``reference`` also takes ``query_mask``, bool (batch, q_len).
+"""
 
 
 def check_names(statistics: Sequence[str], has_value: bool) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "keep_from_attention_mask",
     "keep_from_padding",
     "num_allowed_keys",
+    "num_seeing_queries",
     "prefix_mask",
     "sliding_window_mask",
 ]
@@ -190,6 +191,45 @@ def num_allowed_keys(
     return _count_in_blocks(parts, positions if causal else None, q_len, kv_len)
 
 
+def num_seeing_queries(
+    mask: Tensor | None = None,
+    causal: bool = False,
+    *,
+    q_len: int,
+    kv_len: int,
+    attn_bias: Tensor | None = None,
+    query_mask: Bool[Tensor, "batch q_len"] | None = None,
+    device: torch.device | str | None = None,
+) -> Int[Tensor, "_batch _heads kv_len"]:
+    """Count the queries that may see each key, without a matrix that was not given.
+
+    Args:
+        mask: keep mask that broadcasts to (batch, heads, q_len, kv_len), or None.
+        causal: bottom-right causal as well.
+        q_len: number of queries.
+        kv_len: number of keys.
+        attn_bias: bias of the scores; where it is -inf the key is not allowed.
+        query_mask: True = the query counts; all by default.
+        device: of the result.
+
+    Returns:
+        int64; batch and heads are 1 unless the arguments tell them apart.
+    """
+    parts = [as_four_axes(part) for part in (mask, attn_bias) if part is not None]
+    everyone = torch.ones(1, q_len, dtype=torch.bool, device=device)
+    counted = (everyone if query_mask is None else query_mask).to(torch.int64)
+    if any(part.shape[2] > 1 for part in parts):
+        return _count_columns_in_blocks(parts, counted, causal, kv_len)
+    if causal:
+        # Key j is seen by the queries from number j - (kv_len - q_len) on.
+        later = counted.flip(-1).cumsum(-1).flip(-1)
+        first = (torch.arange(kv_len, device=device) - (kv_len - q_len)).clamp_min(0)
+        seen = later.index_select(-1, first)[:, None]
+    else:
+        seen = counted.sum(-1)[:, None, None].expand(-1, 1, kv_len)
+    return seen * _keep(parts, slice(0, 1))[:, :, 0] if parts else seen
+
+
 def check_mask(mask: Tensor, batch: int, heads: int, q_len: int, kv_len: int) -> Tensor:
     """Return ``mask`` with four axes, or raise.
 
@@ -260,6 +300,21 @@ def _keep(parts: list[Tensor], rows: slice) -> Tensor:
     cut = [part if part.shape[2] == 1 else part[:, :, rows] for part in parts]
     keep = [part if part.dtype == torch.bool else part > -torch.inf for part in cut]
     return keep[0] if len(keep) == 1 else keep[0] & keep[1]
+
+
+def _count_columns_in_blocks(parts: list[Tensor], counted: Tensor, causal: bool, kv_len: int) -> Tensor:
+    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    batch, q_len, device = max(batch, counted.shape[0]), counted.shape[1], counted.device
+    counts = torch.zeros(batch, heads, kv_len, dtype=torch.int64, device=device)
+    positions = query_positions(q_len, kv_len, device)
+    step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
+    for start in range(0, q_len, step):
+        rows = slice(start, min(start + step, q_len))
+        keep = _keep(parts, rows) & (counted[:, None, rows, None] > 0)
+        if causal:
+            keep = keep & (torch.arange(kv_len, device=device) <= positions[rows, None])
+        counts += keep.sum(2)
+    return counts
 
 
 def _at_keys(values: Tensor, keys: Tensor) -> Tensor:

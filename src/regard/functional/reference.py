@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regard.functional.masks import causal_mask, query_positions
 
-__all__ = ["STATISTICS", "attention", "lse", "scores", "weights"]
+__all__ = ["COLUMN_STATISTICS", "STATISTICS", "attention", "lse", "scores", "weights"]
 
 SATURATION = 0.99
 """A row whose largest weight exceeds this counts as saturated."""
@@ -181,3 +181,34 @@ STATISTICS: Mapping[str, Callable[..., Tensor]] = {
 
 ``headroom`` takes the ``dtype`` of the scores in the model, ``contribution`` and ``first_contribution`` take ``value``.
 """
+
+
+# Statistics of columns: each takes the masked scores of all rows and which queries count, and returns (batch, heads).
+
+
+def _received_gini(received: Tensor, num_queries: Tensor) -> Tensor:
+    shares = (received / num_queries)[num_queries > 0]
+    return (shares[:, None] - shares).abs().sum() / (2 * len(shares) * shares.sum())
+
+
+def _heavy_hitter_mass(received: Tensor, num_queries: Tensor) -> Tensor:
+    num_keys = int((num_queries > 0).sum())
+    return received.topk(-(-num_keys // 10)).values.sum() / received.sum()
+
+
+def _of_columns(statistic: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    def found(scores: Tensor, query_mask: Tensor | None = None) -> Tensor:
+        counted = torch.ones_like(scores[:, 0, :, 0], dtype=torch.bool) if query_mask is None else query_mask
+        received = (weights(scores) * counted[:, None, :, None]).sum(2)
+        num_queries = ((scores > -torch.inf) & counted[:, None, :, None]).sum(2)
+        pairs = zip(received.flatten(0, 1), num_queries.flatten(0, 1), strict=True)
+        return torch.stack([statistic(*pair) for pair in pairs]).view(scores.shape[:2])
+
+    return found
+
+
+COLUMN_STATISTICS: Mapping[str, Callable[..., Tensor]] = {
+    "received_gini": _of_columns(_received_gini),
+    "heavy_hitter_mass": _of_columns(_heavy_hitter_mass),
+}
+"""Every statistic of columns as a function of the dense masked scores, NaN where no counted query may see a key."""
