@@ -128,14 +128,18 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remember the largest tensor that any operation returned."""
+    """Remember the largest tensor that any operation returned, views of the ``given`` ones aside."""
 
     numel = 0
+
+    def __init__(self, *given: Tensor) -> None:
+        super().__init__()
+        self.given = {tensor.untyped_storage().data_ptr() for tensor in given}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple) else (result,):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in self.given:
                 self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
         return result
 

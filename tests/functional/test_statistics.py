@@ -262,7 +262,7 @@ def test_every_definition_says_what_it_is():
         (
             {"statistics": ["contribution"], "value": torch.zeros(1, 2, 4, 4)},
             ArgumentError,
-            r"\(1, 2, 3\) as the key has",
+            r"beginning with \(1, 2, 3\)",
         ),
         ({"statistics": ["contribution"], "value": torch.zeros(1, 2, 3, 4).long()}, DtypeError, "got torch.int64"),
         ({"attn_mask": torch.zeros(3, 3)}, DtypeError, "True = may attend"),

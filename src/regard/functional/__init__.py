@@ -7,6 +7,7 @@ torch, and nothing else of regard.
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
 from regard.functional.columns import column_statistics, received_mass
 from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition
+from regard.functional.given_scores import statistics_of_scores
 from regard.functional.masks import (
     as_bias,
     causal_mask,
@@ -54,4 +55,5 @@ __all__ = [
     "selected_impl",
     "sinusoidal",
     "sliding_window_mask",
+    "statistics_of_scores",
 ]

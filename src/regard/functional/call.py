@@ -92,20 +92,20 @@ def check_query_mask(query_mask: Tensor | None, query: Tensor) -> Tensor | None:
     return query_mask
 
 
-def value_norms(value: Tensor | None, key: Tensor) -> Tensor:
-    """Return the length of each value, (batch, kv_heads, kv_len), in the type that statistics have.
+def value_norms(value: Tensor | None, leading: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return the length of each value, (batch, kv_heads, kv_len), in the type that statistics of ``dtype`` have.
 
     Raises:
-        ArgumentError: ``value`` does not belong to ``key``.
+        ArgumentError: ``value`` does not begin with the axes ``leading``, (batch, kv_heads, kv_len).
         DtypeError: it is not floating.
     """
     assert value is not None, "checked by check_names"
     if not value.dtype.is_floating_point:
         raise DtypeError(f"value must be floating, got {value.dtype}; convert it first.")
-    if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
+    if value.ndim != 4 or value.shape[:3] != leading:
         raise ArgumentError(
-            f"value must be (batch, kv_heads, kv_len, value_dim) with {tuple(key.shape[:3])} as the key has, "
+            f"value must be (batch, kv_heads, kv_len, value_dim) beginning with {tuple(leading)}, "
             f"got the shape {tuple(value.shape)}."
         )
-    norms: Tensor = torch.linalg.vector_norm(value.detach(), dim=-1, dtype=accumulation_dtype(key.dtype))
+    norms: Tensor = torch.linalg.vector_norm(value.detach(), dim=-1, dtype=accumulation_dtype(dtype))
     return norms

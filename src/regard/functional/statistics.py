@@ -91,7 +91,7 @@ def row_statistics(
         raise ArgumentError(f'route must be "auto", "fused" or "streaming", got {route!r}.')
     with quiet(query):
         call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
-        norms = value_norms(value, key) if bases(statistics) & VALUE_STATISTICS else None
+        norms = value_norms(value, key.shape[:3], key.dtype) if bases(statistics) & VALUE_STATISTICS else None
         parts = call.parts(check_rows(rows, query))
         return _joined([_of_part(part, statistics, route, norms) for part in parts])
 
