@@ -128,20 +128,30 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remember the largest tensor that any operation returned, views of the ``given`` ones aside."""
-
-    numel = 0
+    """Remember how many numbers the tensors have that operations return, views of the ``given`` ones aside."""
 
     def __init__(self, *given: Tensor) -> None:
         super().__init__()
-        self.given = {tensor.untyped_storage().data_ptr() for tensor in given}
+        self.sizes: dict[int, int] = {}
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given}
+
+    @property
+    def numel(self) -> int:
+        """Return the size of the largest."""
+        return max(self.sizes.values(), default=0)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple) else (result,):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in self.given:
-                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+            if isinstance(tensor, Tensor):
+                self._remember(tensor)
         return result
+
+    def _remember(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._given:
+            numel = storage.nbytes() // tensor.element_size()
+            self.sizes[storage.data_ptr()] = max(numel, self.sizes.get(storage.data_ptr(), 0))
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from regard.functional.masks import (
 )
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
 from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
+from regard.functional.similarity import head_similarity
 from regard.functional.statistics import RowStatistics, key_mass, row_statistics
+from regard.functional.weights import attention_weights
 
 __all__ = [
     "COLUMN_STATISTICS",
@@ -36,6 +38,7 @@ __all__ = [
     "apply_rotary",
     "as_bias",
     "attention",
+    "attention_weights",
     "causal_mask",
     "column_statistics",
     "combine",
@@ -43,6 +46,7 @@ __all__ = [
     "document_mask",
     "dot",
     "general",
+    "head_similarity",
     "keep_from_attention_mask",
     "keep_from_padding",
     "key_mass",
