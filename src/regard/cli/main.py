@@ -10,6 +10,7 @@ import typer
 from regard import __version__
 from regard._errors import RegardError
 from regard.cli import demo, inspect, predict, train
+from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
 
 __all__ = ["app", "run"]
@@ -45,8 +46,12 @@ def _options(
         bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+    log_format: LogFormat = "text",
+    torch_logs: TorchLogs = None,
 ) -> None:
-    pass
+    start_logs(log_level, log_file, log_format)
 
 
 def run() -> None:
