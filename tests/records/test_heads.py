@@ -72,6 +72,17 @@ def test_a_table_without_rows_says_so(table: HeadTable) -> None:
         table.query("SELECT 1 FROM heads")
 
 
+def test_a_finished_table_goes_on_after_truncation(table: HeadTable, tmp_path: Path) -> None:
+    table.append(rows(1, 2, 3))
+    table.finish()
+    table.truncate(2)
+    table.append(rows(3, 4))
+    assert steps(table) == [1, 2, 3, 4]
+    table.finish()
+    assert steps(table) == [1, 2, 3, 4]
+    assert [path.name for path in tmp_path.iterdir()] == ["heads.parquet"]
+
+
 def test_a_wrong_query_is_named(table: HeadTable) -> None:
     table.append(rows(1))
     with pytest.raises(RegardError, match="could not be queried"):

@@ -67,7 +67,8 @@ class HeadTable:
             connection.execute(f"COPY (SELECT {cast} FROM part_rows) TO '{_sql(temporary)}' {_CODEC}")
 
     def truncate(self, last_step: int) -> None:
-        """Forget rows after ``last_step``; a resumed run writes them again."""
+        """Forget rows after ``last_step``; a resumed run writes them again, also one that was finished before."""
+        self._reopen()
         for part in sorted(self._parts.glob("part-*.parquet")):
             _, _, first, last = part.stem.split("-")
             if int(first) > last_step:
@@ -85,6 +86,17 @@ class HeadTable:
             order = "ORDER BY step, layer, head, statistic"
             connection.execute(f"COPY (SELECT * FROM {self._source()} {order}) TO '{_sql(temporary)}' {_CODEC}")
         shutil.rmtree(self._parts)
+
+    def _reopen(self) -> None:
+        """Make a part of what ``finish`` merged, since parts are what a run adds to."""
+        if not self._file.exists():
+            return
+        found = self.query("SELECT min(step) AS first, max(step) AS last FROM heads")
+        first, last = int(found["first"][0]), int(found["last"][0])
+        if self._parts.exists():
+            shutil.rmtree(self._parts)  # a kill within finish left them; they are merged
+        self._parts.mkdir()
+        self._file.rename(self._parts / f"part-{0:06d}-{first:09d}-{last:09d}.parquet")
 
     @property
     def exists(self) -> bool:
