@@ -1,10 +1,10 @@
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
 from regard._errors import ArgumentError, DtypeError, UnsupportedError
 from regard.functional import attention, causal_mask, reference, selected_impl
 from regard.functional.attention import check_arguments
+from regard.functional.taps import LISTENERS
 
 EVERY_IMPL = ["reference", "sdpa", "chunked", "auto"]
 
@@ -132,20 +132,19 @@ def test_sdpa_refuses_softcap():
         attention(query, query, query, softcap=1.0, impl="sdpa")
 
 
-def test_mode_sees_the_call_with_its_arguments():
-    seen = []
-
-    class Mode(TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            if func is attention:
-                seen.append(kwargs)
-            return func(*args, **(kwargs or {}))
-
+def test_listeners_hear_of_a_chunked_call_and_of_no_other():
+    heard = []
     query, key, value = (torch.randn(1, 2, 3, 4) for _ in range(3))
-    with Mode():
-        watched = attention(query, key, value, causal=True)
-    assert torch.equal(watched, attention(query, key, value, causal=True))
-    assert [(call["causal"], call["impl"]) for call in seen] == [(True, "auto")]
+    LISTENERS.append(lambda arguments, output, lse: heard.append((arguments["causal"], output, lse)))
+    try:
+        output = attention(query, key, value, causal=True, impl="chunked")
+        attention(query, key, value, causal=True, impl="sdpa")
+    finally:
+        LISTENERS.pop()
+    ((causal, heard_output, lse),) = heard
+    assert causal
+    assert heard_output is output
+    assert lse.shape == (1, 2, 3)
 
 
 def test_chunked_keeps_its_precision_under_autocast():

@@ -106,14 +106,18 @@ def test_rows_of_padding_do_not_count_and_get_no_weight(bert: BertModel, inputs:
     assert all(row["maximum"] == 0 for row in view.table())
 
 
-def test_an_eager_model_is_listed_as_not_seen_with_the_remedy(bert: BertModel, inputs: dict[str, torch.Tensor]) -> None:
-    bert.set_attn_implementation("eager")
-    with watch(bert) as view:
+def test_an_eager_model_is_watched_through_its_scores(bert: BertModel, inputs: dict[str, torch.Tensor]) -> None:
+    names = ["entropy", "max_weight", "first_mass", "output_norm"]
+    with watch(bert, names) as fused:
         bert(**inputs)
-    entries = view.coverage()
-    assert [entry.layer for entry in entries] == LAYERS
-    assert not any(entry.seen for entry in entries)
-    assert all('set_attn_implementation("sdpa")' in str(entry.reason) for entry in entries)
+    bert.set_attn_implementation("eager")
+    plain = bert(**inputs).last_hidden_state
+    with watch(bert, names) as view:
+        assert torch.equal(bert(**inputs).last_hidden_state, plain)
+    assert view.kernels() == {"softmax": 3}
+    for layer in LAYERS:
+        for name in names:
+            torch.testing.assert_close(view[layer][name], fused[layer][name], atol=1e-5, rtol=1e-5)
 
 
 def test_every_attention_module_is_in_the_coverage(bert: BertModel, inputs: dict[str, torch.Tensor]) -> None:

@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
 
 from regard._errors import ArgumentError, DtypeError
 from regard.functional import reference
-from regard.functional.impl.chunked import chunked
+from regard.functional.impl.chunked import chunked_with_lse
 from regard.functional.impl.sdpa import sdpa, stays_fused
 from regard.functional.masks import check_bias, check_causal_lengths, check_mask
+from regard.functional.taps import LISTENERS
 
 __all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
 
@@ -78,10 +79,6 @@ def attention(
         "softcap": softcap,
         "dropout_p": dropout_p,
     }
-    if has_torch_function((query, key, value)):
-        # Lets a TorchFunctionMode see this call with the arguments that the model gave.
-        tensors = (query, key, value)
-        return handle_torch_function(attention, tensors, *tensors, **arguments, impl=impl)
     arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
     _check_values(query, key, value, dropout_p)
     chosen = selected_impl(
@@ -90,7 +87,13 @@ def attention(
     )  # fmt: skip
     if chosen == "reference":
         return reference.attention(query, key, value, **arguments)
-    return (sdpa if chosen == "sdpa" else chunked)(query, key, value, **arguments)
+    if chosen == "sdpa":
+        return sdpa(query, key, value, **arguments)
+    output, lse = chunked_with_lse(query, key, value, **arguments)
+    if LISTENERS and not torch.compiler.is_compiling():
+        for listener in tuple(LISTENERS):
+            listener({"query": query, "key": key, "value": value, **arguments}, output, lse)
+    return output
 
 
 def selected_impl(

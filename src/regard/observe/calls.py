@@ -103,12 +103,22 @@ class AttentionCall:
         """Return the same call with only ``heads``, each with its own key head."""
         chosen = torch.tensor(list(heads), device=self.device)
         group = self.num_heads // self.num_kv_heads
-        picked: dict[str, Tensor] = {}
+        picked: dict[str, Any] = {}
         for name in (*_WITH_HEADS, *_BY_KEY_HEAD):
             tensor = getattr(self, name)
             if tensor is not None and (tensor.shape[1] > 1 or name not in ("attn_mask", "attn_bias")):
                 picked[name] = tensor.index_select(1, chosen // group if name in _BY_KEY_HEAD else chosen)
         return replace(self, **picked)
+
+    def unpacked(self, group: int) -> "AttentionCall":
+        """Return the call of one query whose ``group`` heads to a key head stand in the place of queries."""
+        places = {name: getattr(self, name) for name in ("query", "output", "lse", "attn_mask", "attn_bias")}
+        held = {name: tensor for name, tensor in places.items() if tensor is not None and tensor.shape[2] == group}
+        spread: dict[str, Any] = {
+            name: tensor.expand(-1, self.num_heads, *tensor.shape[2:]).flatten(1, 2).unsqueeze(2)
+            for name, tensor in held.items()
+        }
+        return replace(self, **spread)
 
     def clone(self) -> "AttentionCall":
         """Return a copy that outlives what the model does with its tensors."""

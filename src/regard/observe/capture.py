@@ -1,209 +1,300 @@
-"""Catch attention calls while they run, through PyTorch's own extension points and without changing the call.
+"""From operators to attention calls: which tensors belong to one call, and which module made it.
 
-A ``TorchFunctionMode`` sees ``scaled_dot_product_attention`` and ``regard.attention`` with their masks as the model
-passed them. While such a call runs, a ``TorchDispatchMode`` below autograd sees the kernel that PyTorch really chose,
-its query and key after autocast, and the log-sum-exp that the kernel computed anyway.
+A fused kernel is a call by itself. The C++ fast path is one operator with query, key and value made inside. Attention
+that is not fused is a softmax over scores in an attention module, and the next product with its weights gives the
+output.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn import functional as F
 
-from regard.functional import attention, causal_mask
+from regard.functional import causal_mask
+from regard.observe import taps
+from regard.observe.calls import AttentionCall
 
-__all__ = ["AttentionCall", "CaptureMode"]
+__all__ = ["Capture", "Gradients"]
 
-_FUSED = "_scaled_dot_product_"
 # Position of the log-sum-exp among the outputs, by kernel; kernels that pad it or leave it out are not listed.
 _LSE_OUTPUT = {"_scaled_dot_product_flash_attention_for_cpu": 1, "_scaled_dot_product_flash_attention": 1}
+_REMEMBERED = 4096  # calls whose backward may still come
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionCall:
-    """One attention call as the kernel saw it; all tensors are detached views, nothing is copied.
-
-    ``query`` is (batch, heads, q_len, head_dim), ``key`` (batch, kv_heads, kv_len, head_dim), ``output``
-    (batch, heads, q_len, value_dim), ``lse`` (batch, heads, q_len) or None where the kernel keeps it to itself.
-    """
+class Gradients:
+    """What came back through one attention call; shapes as in ``AttentionCall``."""
 
     query: Tensor
     key: Tensor
+    value: Tensor
     output: Tensor
-    lse: Tensor | None
-    attn_mask: Tensor | None
-    attn_bias: Tensor | None
-    causal: bool
-    scale: float | None
-    softcap: float | None
-    dropout_p: float
-    kernel: str
-
-    @property
-    def kind(self) -> str:
-        """``self`` for equal lengths, ``decode`` for one query against many keys, else ``cross``."""
-        q_len, kv_len = self.query.shape[2], self.key.shape[2]
-        if q_len == kv_len:
-            return "self"
-        return "decode" if q_len == 1 else "cross"
-
-    @property
-    def masking(self) -> dict[str, Any]:
-        """The arguments that shape the scores, as ``regard.functional`` takes them."""
-        names = ("attn_mask", "attn_bias", "causal", "scale", "softcap")
-        return {name: getattr(self, name) for name in names}
-
-    def select_heads(self, heads: Sequence[int]) -> "AttentionCall":
-        """Return the same call with only ``heads``, each with its own key head."""
-        group = self.query.shape[1] // self.key.shape[1]
-        chosen = torch.tensor(list(heads), device=self.query.device)
-        taken: dict[str, Any] = {"query": chosen, "output": chosen, "lse": chosen, "key": chosen // group}
-        for name in ("attn_mask", "attn_bias"):
-            tensor = getattr(self, name)
-            taken[name] = chosen if tensor is not None and tensor.shape[1] > 1 else None
-        picked = {
-            name: getattr(self, name).index_select(1, index)
-            for name, index in taken.items()
-            if index is not None and getattr(self, name) is not None
-        }
-        return replace(self, **picked)
-
-    @property
-    def mask_kind(self) -> str:
-        """What restricts or biases the scores: ``none``, or names joined by ``+``."""
-        kinds = {"causal": self.causal, "mask": self.attn_mask is not None, "bias": self.attn_bias is not None}
-        return "+".join(name for name, present in kinds.items() if present) or "none"
+    forward_output: Tensor
 
 
-class CaptureMode(TorchFunctionMode):
-    """Hand every attention call to ``receive`` after it ran; the call's result is returned untouched."""
+@dataclass
+class _Pending:
+    """A softmax whose product with the values has not come yet."""
 
-    def __init__(self, receive: Callable[[AttentionCall], None]) -> None:
-        super().__init__()
+    layer: str
+    call: AttentionCall
+
+
+@dataclass
+class _Native:
+    """A fast path that runs."""
+
+    arguments: Mapping[str, Any]
+    reported: bool = False
+
+
+@dataclass
+class _State(threading.local):
+    """What one thread is in the middle of."""
+
+    native: list[_Native] = field(default_factory=list)
+    safe: int = 0
+    pending: _Pending | None = None
+
+
+class Capture:
+    """Listens to operators and reports attention calls.
+
+    Args:
+        locate: tells the attention layer that is running, or None; its argument is whether the operator can only be
+            attention.
+        heads_of: tells a layer's number of heads, for scores with batch and heads in one axis.
+        receive: takes the layer and the call.
+        receive_gradients: takes the layer, its step and the gradients of a call; None if nobody wants them.
+        step: tells the current step.
+    """
+
+    def __init__(
+        self,
+        *,
+        locate: Callable[[bool], str | None],
+        heads_of: Callable[[str], int | None],
+        receive: Callable[[str, AttentionCall], None],
+        receive_gradients: Callable[[str, int, Gradients], None] | None,
+        step: Callable[[], int],
+    ) -> None:
+        self._locate = locate
+        self._heads_of = heads_of
         self._receive = receive
+        self._receive_gradients = receive_gradients
+        self._step = step
+        self._outputs: dict[int, tuple[str, int]] = {}
+        self._state = _State()
 
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run ``func`` and, if it is an attention function, report it."""
-        kwargs = dict(kwargs or {})
-        if func is not F.scaled_dot_product_attention and func is not attention:
-            return func(*args, **kwargs)
-        with _KernelMode() as kernel:
-            output = func(*args, **kwargs)
-        arguments = _from_torch(*args, **kwargs) if func is not attention else _from_regard(*args, **kwargs)
+    def before(self, operator: str, arguments: Mapping[str, Any]) -> None:
+        """Note what is about to run around other operators."""
+        if operator == taps.NATIVE:
+            self._state.native.append(_Native(arguments))
+        elif operator == "_safe_softmax":
+            self._state.safe += 1
+
+    def after(self, operator: str, arguments: Mapping[str, Any], result: Any) -> None:
+        """Make a call of what has run, if it is one."""
+        if operator == taps.PRODUCT:
+            self._product(arguments, result)
+        elif operator in taps.SOFTMAXES:
+            self._softmax(operator, arguments)
+        elif operator == taps.QKV:
+            self._native(*result)
+        elif operator == taps.NATIVE:
+            self._state.native.pop()
+        elif operator.endswith("_backward"):
+            self._backward(arguments, result)
+        else:
+            self._fused(operator, arguments, result)
+
+    def take(self, layer: str, call: AttentionCall) -> None:
+        """Take a call that was described by hand; operators that statistics of it run are nobody's attention."""
+        with taps.ignored():
+            self._report(layer, _detached(call))
+
+    def reset(self) -> None:
+        """Forget what an exception left half done in this thread, and report what is complete."""
+        self.finish()
+        self._state.native.clear()
+        self._state.safe = 0
+
+    def finish(self) -> None:
+        """Report a softmax that no product followed."""
+        pending, self._state.pending = self._state.pending, None
+        if pending is not None:
+            self._report(pending.layer, pending.call)
+
+    def _report(self, layer: str, call: AttentionCall) -> None:
+        if not taps.in_backward():
+            with torch.no_grad():
+                self._receive(layer, call)
+
+    # one operator, one call
+
+    def _fused(self, operator: str, arguments: Mapping[str, Any], result: Any) -> None:
+        self.finish()
+        reported = any(running.reported for running in self._state.native)
+        layer = None if reported else self._locate(True)
+        if layer is None:
+            return
+        output = result[0]
+        if self._receive_gradients is not None and operator != taps.CHUNKED:
+            self._remember(output, layer)
+        if operator == taps.CHUNKED:
+            call = AttentionCall(**_regard_arguments(arguments), output=output, lse=result[1], kernel=operator)
+        else:
+            position = _LSE_OUTPUT.get(operator)
+            lse = None if position is None else result[position]
+            call = AttentionCall(**_fused_arguments(arguments), output=output, lse=lse, kernel=operator)
+        self._report(layer, _detached(call))
+
+    def _native(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Report the fast path as soon as it has made ``query``, whose memory it uses again for the output."""
+        layer = self._locate(True) if self._state.native else None
+        if layer is None:
+            return
+        running = self._state.native[-1]
+        running.reported = True
+        mask = _native_mask(running.arguments, query, key)
+        # The queries come out scaled.
+        call = AttentionCall(query=query, key=key, value=value, attn_mask=mask, scale=1.0, kernel=taps.NATIVE)
+        self._report(layer, _detached(call))
+
+    def _backward(self, arguments: Mapping[str, Any], result: Any) -> None:
+        if self._receive_gradients is None:
+            return
+        output = arguments["out"]
+        layer, step = self._outputs.get(output.data_ptr(), (None, 0))
+        if layer is None:
+            return
+        gradient = arguments["grad_out"] if "grad_out" in arguments else arguments["grad_out_"]
+        found = Gradients(
+            query=result[0], key=result[1], value=result[2], output=gradient, forward_output=output
+        )  # fmt: skip
         with torch.no_grad():
-            self._receive(_call(arguments, output, kernel))
-        return output
+            self._receive_gradients(layer, step, found)
+
+    def _remember(self, output: Tensor, layer: str) -> None:
+        """Note whose output lies at this address: the backward pass gets the same memory back."""
+        if len(self._outputs) >= _REMEMBERED:
+            self._outputs.pop(next(iter(self._outputs)))
+        step = self._step()
+        if taps.in_backward():  # a checkpointed call that runs again
+            step = next((at for where, at in reversed(self._outputs.values()) if where == layer), step)
+        self._outputs.pop(output.data_ptr(), None)
+        self._outputs[output.data_ptr()] = layer, step
+
+    # attention that is not fused
+
+    def _softmax(self, operator: str, arguments: Mapping[str, Any]) -> None:
+        is_safe = operator == "_safe_softmax"
+        self._state.safe -= is_safe
+        if self._state.safe or self._state.native or taps.in_backward():
+            return
+        scores = arguments["self"]
+        if scores.ndim < 3 or arguments["dim"] not in (-1, scores.ndim - 1):
+            return
+        layer = self._locate(is_safe)
+        if layer is None:
+            return
+        self.finish()
+        kernel = "math" if is_safe else "softmax"
+        call = AttentionCall(scores=self._with_heads(scores.detach(), layer), kernel=kernel)
+        self._state.pending = _Pending(layer, call)
+
+    def _product(self, arguments: Mapping[str, Any], result: Tensor) -> None:
+        """Complete the pending softmax if its weights are what is multiplied."""
+        pending = self._state.pending
+        if pending is None or taps.in_backward():
+            return
+        weights, values = arguments["self"], arguments["mat2"]
+        batch, heads, q_len, kv_len = pending.call.scores.shape  # type: ignore[union-attr]
+        if tuple(weights.shape) != (batch * heads, q_len, kv_len):
+            return
+        pending.call = replace(
+            pending.call,
+            value=values.detach().reshape(batch, heads, kv_len, values.shape[-1]),
+            output=result.detach().reshape(batch, heads, q_len, result.shape[-1]),
+        )
+        self.finish()
+
+    def _with_heads(self, scores: Tensor, layer: str) -> Tensor:
+        """Return scores of four axes; three are (batch · heads, q_len, kv_len) where the layer has heads."""
+        if scores.ndim == 3:
+            heads = self._heads_of(layer) or 1
+            heads = heads if scores.shape[0] % heads == 0 else 1
+            return scores.reshape(-1, heads, *scores.shape[1:])
+        return scores.flatten(0, scores.ndim - 4) if scores.ndim > 4 else scores
 
 
-class _KernelMode(TorchDispatchMode):
-    """Note which fused kernel ran and what went in and out of it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.name: str | None = None
-        self.query: Tensor | None = None
-        self.key: Tensor | None = None
-        self.lse: Tensor | None = None
-        self.num_fused = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func._schema.name.removeprefix("aten::")
-        if name.startswith(_FUSED) and not name.endswith("_backward"):
-            self.num_fused += 1
-            self.name, self.query, self.key = name, args[0], args[1]
-            position = _LSE_OUTPUT.get(name)
-            self.lse = None if position is None else result[position]
-        return result
-
-
-def _from_torch(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> dict[str, Any]:
-    """Translate the arguments of torch's function: a float mask is a bias, and its causal corner is the top left."""
-    mask = attn_mask if attn_mask is not None and attn_mask.dtype == torch.bool else None
-    bias = attn_mask if mask is None else None
+def _fused_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the arguments of a fused kernel: its mask is a bias, and its causal corner is the top left."""
+    query, key = arguments["query"], arguments["key"]
+    bias = _with_infinities(arguments.get("attn_mask", arguments.get("attn_bias")))
+    causal, mask = arguments.get("is_causal", False), None
     q_len, kv_len = query.shape[-2], key.shape[-2]
-    if is_causal and q_len != kv_len:
-        mask, is_causal = causal_mask(q_len, q_len, device=query.device), False
-        mask = mask[:, :kv_len] if kv_len < q_len else torch.nn.functional.pad(mask, (0, kv_len - q_len), value=False)
-    return {
-        "query": query,
-        "key": key,
-        "attn_mask": mask,
-        "attn_bias": bias,
-        "causal": is_causal,
-        "scale": scale,
-        "softcap": None,
-        "dropout_p": dropout_p,
-        "kernel": "math",
-    }
+    if causal and q_len != kv_len:
+        mask, causal = causal_mask(q_len, q_len, device=query.device), False
+        mask = mask[:, :kv_len] if kv_len < q_len else F.pad(mask, (0, kv_len - q_len), value=False)
+    tensors = {"query": query, "key": key, "value": arguments["value"], "attn_mask": mask, "attn_bias": bias}
+    return {**tensors, "causal": causal, "scale": arguments.get("scale")}
 
 
-def _from_regard(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    attn_mask: Tensor | None = None,
-    attn_bias: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    softcap: float | None = None,
-    dropout_p: float = 0.0,
-    impl: str = "auto",
-) -> dict[str, Any]:
-    return {
-        "query": query,
-        "key": key,
-        "attn_mask": attn_mask,
-        "attn_bias": attn_bias,
-        "causal": causal,
-        "scale": scale,
-        "softcap": softcap,
-        "dropout_p": dropout_p,
-        "kernel": f"regard {impl}",
-    }
+def _with_infinities(bias: Tensor | None) -> Tensor | None:
+    """Return the bias with -inf for what some models write for it: the lowest finite number of its type."""
+    if bias is None:
+        return None
+    forbidden = bias <= torch.finfo(bias.dtype).min / 2
+    if not bool((forbidden & (bias != -torch.inf)).any()):
+        return bias
+    return bias.masked_fill(forbidden, -torch.inf)
 
 
-def _call(arguments: dict[str, Any], output: Tensor, kernel: _KernelMode) -> AttentionCall:
-    """Join what the model asked for with what the kernel saw; the kernel's tensors win where there was exactly one."""
-    if kernel.num_fused == 1 and kernel.query is not None and kernel.query.shape == arguments["query"].shape:
-        fused = {"query": kernel.query, "key": kernel.key, "kernel": kernel.name}
-        lse = kernel.lse
-    else:
-        fused, lse = {"kernel": kernel.name or arguments["kernel"]}, None
-    merged = {**arguments, **fused}
-    merged["output"] = output
-    without_heads = arguments["query"].ndim == 3
-    for name in ("query", "key", "output", "attn_mask", "attn_bias"):
-        if merged[name] is not None:
-            merged[name] = _four_axes(merged[name].detach(), without_heads)
-    return AttentionCall(**merged, lse=lse)
+def _regard_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in arguments if name != "dropout_p"}
+
+
+def _native_mask(arguments: Mapping[str, Any], query: Tensor, key: Tensor) -> Tensor | None:
+    """Return the mask of the fast path as True = may attend, of four axes; there it is True = may not.
+
+    Its kind 0 is (q_len, kv_len), 1 is (batch, kv_len) padding, 2 is of four axes. Nested inputs have no mask but
+    lengths.
+    """
+    source: Tensor = arguments["query"]
+    if source.is_nested:
+        lengths: Tensor = source._nested_tensor_size()[:, 0].to(query.device)
+        return (torch.arange(key.shape[2], device=query.device) < lengths[:, None])[:, None, None, :]
+    mask: Tensor | None = arguments.get("mask")
+    if mask is None:
+        return None
+    keep = ~mask.bool()
+    if keep.ndim == 2:
+        return keep[:, None, None, :] if arguments.get("mask_type") == 1 else keep[None, None]
+    return keep
+
+
+def _detached(call: AttentionCall) -> AttentionCall:
+    """Return the call with tensors of four axes and without history.
+
+    A call without head or batch axis gets axes of length one. Three axes of a query are (batch, len, head_dim), as
+    PyTorch broadcasts them; a mask of three axes then has no head axis either.
+    """
+    without_heads = call.query is not None and call.query.ndim == 3
+    names = ("query", "key", "value", "output", "attn_mask", "attn_bias")
+    found = {name: getattr(call, name) for name in names if getattr(call, name) is not None}
+    changed: dict[str, Any] = {name: _four_axes(tensor.detach(), without_heads) for name, tensor in found.items()}
+    if call.lse is not None:
+        lse = call.lse.detach()
+        changed["lse"] = lse.reshape(changed["query"].shape[:3])
+    return replace(call, **changed)
 
 
 def _four_axes(tensor: Tensor, without_heads: bool) -> Tensor:
-    """Give a call without head or batch axis axes of length one, so that statistics see one layout.
-
-    Three axes of a query are (batch, len, head_dim), as PyTorch broadcasts them; a mask of three axes then has no head
-    axis either.
-    """
     if without_heads and tensor.ndim == 3:
         return tensor[:, None]
     return tensor[(None,) * (4 - tensor.ndim)] if tensor.ndim < 4 else tensor

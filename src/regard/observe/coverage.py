@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Coverage", "attention_modules", "kernels_of", "merge_coverage", "uncovered_reason"]
+from regard.observe.calls import AttentionCall
+
+__all__ = ["Coverage", "kernels_of", "merge_coverage", "uncovered_reason"]
 
 
 @dataclass(kw_only=True)
@@ -21,7 +23,11 @@ class Coverage:
         kernels: kernel that ran: number of calls.
         kinds: ``self``, ``cross`` or ``decode``: number of calls.
         masks: what restricted the scores: number of calls.
+        shapes: lengths, heads and types of the calls: number of calls.
+        by_order: whether its calls came out of compiled code, and are this layer's by their order only.
+        missing: statistic -> why it was not taken.
         reason: why it was not seen or not measured; None if it was.
+        last: the last call in plain values.
     """
 
     layer: str
@@ -30,12 +36,43 @@ class Coverage:
     kernels: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     masks: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
+    by_order: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
+    last: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seen(self) -> bool:
         """Whether at least one call was seen."""
         return self.calls > 0
+
+    @property
+    def last_kind(self) -> str | None:
+        """``self``, ``cross`` or ``decode``: the last call."""
+        return self.last.get("kind")
+
+    def count(self, call: AttentionCall, *, crosses: bool | None) -> None:
+        """Note one call; ``crosses`` as ``Layers.crosses`` tells it."""
+        shape = _shape(call)
+        known = self.shapes[shape] > 0 and self.last.get("shape") == shape
+        self.last = {
+            "layer": self.layer,
+            "kind": kind_of(call, crosses),
+            "mask": self.last["mask"] if known else mask_kind(call),
+            "kernel": call.kernel,
+            "shape": shape,
+            "batch": call.batch,
+            "heads": call.num_heads,
+            "kv_heads": call.num_kv_heads,
+            "q_len": call.q_len,
+            "kv_len": call.kv_len,
+            "dtype": str(call.dtype).removeprefix("torch."),
+        }
+        self.calls += 1
+        for counter, name in ((self.kernels, "kernel"), (self.kinds, "kind"), (self.masks, "mask")):
+            counter[self.last[name]] += 1
+        self.shapes[shape] += 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``run.json``."""
@@ -44,36 +81,58 @@ class Coverage:
             "seen": self.seen,
             "calls": self.calls,
             "rows": self.rows,
-            "kernel": ", ".join(sorted(self.kernels)) or None,
-            "kind": ", ".join(sorted(self.kinds)) or None,
-            "mask": ", ".join(sorted(self.masks)) or None,
+            "kernel": _joined(self.kernels),
+            "kind": _joined(self.kinds),
+            "mask": _joined(self.masks),
+            "shapes": len(self.shapes),
+            "last_shape": self.last.get("shape"),
+            "by_order": self.by_order,
+            "missing": dict(self.missing),
             "reason": self.reason,
         }
 
 
-def attention_modules(model: nn.Module) -> list[str]:
-    """Return the dotted names of modules that look like attention: the innermost whose class says so."""
-    found = [name for name, module in model.named_modules() if _looks_like_attention(module)]
-    return [name for name in found if not any(other.startswith(_prefix(name)) for other in found if other != name)]
+def kind_of(call: AttentionCall, crosses: bool | None) -> str:
+    """Return ``self``, ``cross`` or ``decode`` (few queries that follow many cached keys).
+
+    Where neither the layer's name nor its class says whether it looks at another sequence, equal lengths are taken for
+    self-attention, one query for decoding and anything else for cross-attention.
+    """
+    if crosses:
+        return "cross"
+    if call.q_len == call.kv_len:
+        return "self"
+    return "decode" if call.q_len == 1 or (crosses is False and call.q_len < call.kv_len) else "cross"
+
+
+def mask_kind(call: AttentionCall) -> str:
+    """Return what restricts or biases the scores: ``none``, or names joined by ``+``.
+
+    Kernels take a mask as a bias of 0 and -inf, which is called a mask here. Scores that a model made itself tell only
+    whether some are forbidden.
+    """
+    if call.scores is not None:
+        return "in the scores"
+    is_mask = call.attn_bias is not None and _only_forbids(call.attn_bias)
+    kinds = {
+        "causal": call.causal,
+        "mask": call.attn_mask is not None or is_mask,
+        "bias": call.attn_bias is not None and not is_mask,
+    }
+    return "+".join(name for name, present in kinds.items() if present) or "none"
 
 
 def uncovered_reason(module: nn.Module, seen: Iterable[str]) -> str:
     """Say why no call of ``module`` was seen."""
-    config: Any = getattr(module, "config", None)
-    implementation = getattr(config, "_attn_implementation", None)
-    if implementation not in (None, "sdpa"):
-        return (
-            f"its attention implementation is {implementation!r}, which computes its own softmax; "
-            'call model.set_attn_implementation("sdpa") before watching'
-        )
-    if isinstance(module, nn.MultiheadAttention):
-        return (
-            "nn.MultiheadAttention hides its fused call, and with need_weights=True or on its fast path makes none; "
-            "regard.modules.MultiHeadAttention.from_torch gives the same layer, watched"
-        )
     if not list(seen):
-        return "no attention call was seen at all: the model did not run while watched, or it computes its own softmax"
-    return "it did not run while watched, or it computes its own softmax"
+        return "no attention call was seen at all: the model did not run while watched, or " + _HIDDEN
+    return "it did not run while watched, or " + _HIDDEN
+
+
+_HIDDEN = (
+    "its kernel is not PyTorch's (a kernel of another package, or code that torch.compile generated); "
+    "an adapter can show it, see docs/watch.md"
+)
 
 
 def kernels_of(coverage: Mapping[str, Coverage]) -> dict[str, int]:
@@ -104,14 +163,19 @@ def merge_coverage(before: Iterable[Mapping[str, Any]], now: Iterable[Coverage])
     return merged
 
 
-def _union(one: str | None, other: str | None) -> str | None:
-    names = {name for part in (one, other) if part for name in part.split(", ")}
+def _shape(call: AttentionCall) -> str:
+    heads = f"{call.num_heads}" if call.num_heads == call.num_kv_heads else f"{call.num_heads}/{call.num_kv_heads}"
+    return f"{call.batch} × {heads} heads × {call.q_len} × {call.kv_len}"
+
+
+def _only_forbids(bias: Tensor) -> bool:
+    return bool(((bias == 0) | (bias == -float("inf"))).all())
+
+
+def _joined(names: Mapping[str, int]) -> str | None:
     return ", ".join(sorted(names)) or None
 
 
-def _looks_like_attention(module: nn.Module) -> bool:
-    return "attention" in type(module).__name__.lower()
-
-
-def _prefix(name: str) -> str:
-    return f"{name}." if name else ""
+def _union(one: str | None, other: str | None) -> str | None:
+    names = {name for part in (one, other) if part for name in part.split(", ")}
+    return ", ".join(sorted(names)) or None

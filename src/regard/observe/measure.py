@@ -1,97 +1,329 @@
-"""From one captured call to the summary of its statistics."""
+"""From one attention call to the summary of its statistics."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError
-from regard.functional import ROW_STATISTICS, key_mass, row_statistics
-from regard.observe.capture import AttentionCall
+from regard.functional import (
+    COLUMN_STATISTICS,
+    ROW_STATISTICS,
+    attention,
+    column_statistics,
+    key_mass,
+    row_statistics,
+    statistics_of_scores,
+)
+from regard.observe.calls import AttentionCall
+from regard.observe.capture import Gradients
 from regard.observe.moments import Moments
+from regard.observe.plan import GRADIENT_STATISTICS, SEQUENCE_STATISTICS
+from regard.observe.sampling import RowSample, draw
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measured", "Surroundings", "measure", "measure_gradients"]
+
+_BLOCK_SCORES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """Statistics of one call: their names, their summary per head, and the number of rows looked at."""
+class Surroundings:
+    """What is known of a call besides itself.
 
-    statistics: tuple[str, ...]
-    moments: Moments
-    num_rows: int
+    Attributes:
+        padded_rows: bool (batch, q_len), True = the query is padding, or None where the input does not say.
+        padded_keys: bool (batch, kv_len), likewise.
+        residual: (batch, q_len, embed_dim) that enters the block around the layer, or None where it was not seen.
+    """
+
+    padded_rows: Tensor | None = None
+    padded_keys: Tensor | None = None
+    residual: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """Statistics of one call.
+
+    Attributes:
+        groups: names of statistics, and their summary, each (statistics, heads).
+        num_rows: query rows that were looked at.
+        missing: statistic -> why it could not be taken.
+    """
+
+    groups: list[tuple[tuple[str, ...], Moments]] = field(default_factory=list)
+    num_rows: int = 0
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def measure(
     call: AttentionCall,
     statistics: Sequence[str],
+    surroundings: Surroundings,
     *,
-    padding: Tensor | None = None,
-    rows: Tensor | None = None,
+    rows: int | None = None,
+    seed: int = 0,
     heads: Sequence[int] | None = None,
     quantiles: bool = False,
-) -> Measurement:
-    """Take ``statistics`` of ``call``.
+) -> Measured:
+    """Take ``statistics`` of ``call``; those of the backward pass are left out.
 
     Args:
         call: what the kernel saw.
         statistics: names from ``STATISTICS``.
-        padding: bool (batch, len), True = padding, as the model's input says; rows of padding do not count.
-        rows: (rows,) indices of query rows, or None for all.
+        surroundings: padding and residual stream.
+        rows: how many query rows to draw; None for all.
+        seed: of the draw.
         heads: head indices, or None for all.
-        quantiles: also take quantiles.
+        quantiles: also take quantiles over the rows.
 
     Raises:
         ArgumentError: a layout that statistics cannot take.
     """
-    if call.query.ndim != 4:
-        raise ArgumentError(f"query must be (batch, heads, len, head_dim), got the shape {tuple(call.query.shape)}.")
-    call = call if heads is None else call.select_heads(heads)
-    batch, _, q_len, _ = call.query.shape
-    names = [name for name in statistics if name in ROW_STATISTICS]
-    taken = row_statistics(
-        call.query, call.key, statistics=names, lse=call.lse, rows=rows, route="auto", **call.masking
-    )  # fmt: skip
-    values = dict(taken.values)
-    if "padding_mass" in statistics:
-        values["padding_mass"] = _pick(_padding_mass(call, padding), rows)
-    if "output_norm" in statistics:
-        values["output_norm"] = torch.linalg.vector_norm(_pick(call.output, rows).float(), dim=-1)
-    stacked = torch.stack([values[name] for name in statistics])
-    counted = _real_rows(call, padding)
-    num_all = int(counted.sum()) if counted.shape[0] == batch else int(counted.sum()) * batch
+    if call.scores is None and (call.query is None or call.query.ndim != 4):
+        raise ArgumentError(f"query must be (batch, heads, len, head_dim), got {call.query}.")
+    looked = _Look(call if heads is None else call.select_heads(heads), surroundings)
+    found = Measured()
+    by_row = [name for name in statistics if name not in SEQUENCE_STATISTICS and name not in GRADIENT_STATISTICS]
+    by_sequence = [name for name in statistics if name in SEQUENCE_STATISTICS]
+    if by_row:
+        _measure_rows(looked, by_row, found, rows=rows, seed=seed, quantiles=quantiles)
+    if by_sequence:
+        _measure_sequences(looked, by_sequence, found)
+    return found
+
+
+def measure_gradients(
+    gradients: Gradients, statistics: Sequence[str], heads: Sequence[int] | None = None
+) -> tuple[tuple[str, ...], Moments]:
+    """Take the statistics of the backward pass; a head with few keys for many queries shares their gradient.
+
+    References:
+        Importance of a head: Michel et al., Are sixteen heads really better than one?, arXiv:1905.10650, equation 2.
+    """
+    output = gradients.output.float()
+    num_heads = output.shape[1]
+    norms = {}
+    for name in ("query", "key", "value"):
+        squares = getattr(gradients, name).float().square().sum((2, 3))
+        group = num_heads // squares.shape[1]
+        norms[name] = squares if group == 1 else squares.repeat_interleave(group, dim=1) / group
+    qk = (norms["query"] + norms["key"]).sqrt()
+    vo = (norms["value"] + output.square().sum((2, 3))).sqrt()
+    values = {
+        "qk_gradient": qk,
+        "vo_gradient": vo,
+        "gradient_ratio": qk / vo,
+        "head_importance": (output * gradients.forward_output.float()).sum((2, 3)).abs(),
+    }
+    names = tuple(name for name in statistics if name in GRADIENT_STATISTICS)
+    stacked = torch.stack([values[name] for name in names])
+    if heads is not None:
+        stacked = stacked[:, :, list(heads)]
+    return names, _moments_of_sequences(stacked)
+
+
+class _Look:
+    """A call and what several statistics need of it, computed at most once."""
+
+    def __init__(self, call: AttentionCall, surroundings: Surroundings) -> None:
+        self.call = call
+        self.padded_keys = surroundings.padded_keys
+        self.residual = surroundings.residual
+        self._padded_rows = surroundings.padded_rows
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Bool (batch, q_len), True = a real token asks."""
+        call = self.call
+        if self._padded_rows is not None:
+            return ~self._padded_rows
+        keys = _keys_seen_by_all(call) if call.kind == "self" else None
+        if keys is not None:
+            return keys.expand(call.batch, -1)
+        return torch.ones(call.batch, call.q_len, dtype=torch.bool, device=call.device)
+
+    @cached_property
+    def output(self) -> Tensor | None:
+        """The heads' output, computed where the kernel kept it to itself."""
+        call = self.call
+        if call.output is not None or call.query is None or call.key is None or call.value is None:
+            return call.output
+        return attention(call.query, call.key, call.value, **call.masking)
+
+
+def _keys_seen_by_all(call: AttentionCall) -> Tensor | None:
+    """Return bool (batch or 1, kv_len) where one mask holds for every row, as one of padding does; else None.
+
+    It stands in for the padding of a model whose input does not tell it.
+    """
+    if call.attn_mask is not None:
+        keep = call.attn_mask
+    elif call.attn_bias is not None:
+        keep = call.attn_bias > -torch.inf
+    elif call.scores is not None:
+        keep = call.scores[:, :1] > torch.finfo(call.scores.dtype).min / 2
+    else:
+        return None
+    if call.causal or keep.shape[3] != call.kv_len or not bool((keep == keep[:, :1, :1]).all()):
+        return None
+    return keep[:, 0, 0]
+
+
+def _measure_rows(
+    look: _Look, names: Sequence[str], found: Measured, *, rows: int | None, seed: int, quantiles: bool
+) -> None:
+    call = look.call
+    sample = None if rows is None else draw(look.real, rows, seed)
+    values, num_keys = _row_values(look, names, sample, found)
+    for name, taken in _observed_values(look, names, sample, found):
+        values[name] = taken
+    if not values:
+        return
+    taken_names = tuple(name for name in names if name in values)
+    counted = look.real[:, None, :] if sample is None else sample.valid.to(call.device)
     moments = Moments.of(
-        stacked, _pick(counted, rows, axis=2), taken.num_keys == 0, num_all=num_all, quantiles=quantiles
+        torch.stack([values[name] for name in taken_names]),
+        counted,
+        num_keys == 0,
+        num_all=int(look.real.sum()),
+        quantiles=quantiles,
     )
-    num_rows = batch * (q_len if rows is None else len(rows))
-    return Measurement(statistics=tuple(statistics), moments=moments, num_rows=num_rows)
+    found.groups.append((taken_names, moments))
+    found.num_rows = int(counted.sum())
 
 
-def _pick(tensor: Tensor, rows: Tensor | None, axis: int = 2) -> Tensor:
-    return tensor if rows is None else tensor.index_select(axis, rows.to(tensor.device))
+def _row_values(
+    look: _Look, names: Sequence[str], sample: RowSample | None, found: Measured
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the values (batch, heads, rows) of the statistics of weights, and how many keys each row may see."""
+    call = look.call
+    wanted = [name for name in names if name in ROW_STATISTICS]
+    if call.value is None:
+        for name in [name for name in wanted if name in ("contribution", "first_contribution")]:
+            found.missing[name] = "the values of this call were not seen"
+            wanted.remove(name)
+    value = call.value if any("contribution" in name for name in wanted) else None
+    if call.scores is None:
+        assert call.query is not None, "checked by measure"
+        assert call.key is not None, "a call with queries has keys"
+        rows = None if sample is None else sample.rows.to(call.device)
+        taken = row_statistics(
+            call.query, call.key, value=value, statistics=wanted, lse=call.lse, rows=rows, route="auto", **call.masking
+        )
+    else:
+        positions = None if sample is None else sample.rows.to(call.device) + (call.kv_len - call.q_len)
+        scores = call.scores if sample is None else sample.pick(call.scores)
+        taken = statistics_of_scores(scores, statistics=wanted, positions=positions, value=value)
+    return dict(taken.values), taken.num_keys
 
 
-def _real_rows(call: AttentionCall, padding: Tensor | None) -> Tensor:
-    """Return bool (batch or 1, 1, q_len), True = a real token asks."""
-    batch, _, q_len, _ = call.query.shape
-    if padding is not None and tuple(padding.shape) == (batch, q_len):
-        return ~padding[:, None, :]
-    mask = call.attn_mask
-    if call.kind == "self" and mask is not None and mask.shape[2] == 1 and mask.shape[3] == q_len:
-        return mask[:, :1, 0, :]
-    return torch.ones(1, 1, q_len, dtype=torch.bool, device=call.query.device)
+def _observed_values(
+    look: _Look, names: Sequence[str], sample: RowSample | None, found: Measured
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the statistics of rows that need more than the weights."""
+    makers: dict[str, Callable[[_Look], Tensor | None]] = {
+        "padding_mass": _padding_mass,
+        "output_norm": _output_norm,
+        "residual_share": _residual_share,
+    }
+    reasons = {
+        "output_norm": "the heads' outputs of this call were not seen",
+        "residual_share": "what enters the block around this layer was not seen",
+    }
+    for name in [name for name in names if name in makers]:
+        values = makers[name](look)
+        if values is None:
+            found.missing[name] = reasons[name]
+        else:
+            yield name, values if sample is None else sample.pick(values)
 
 
-def _padding_mass(call: AttentionCall, padding: Tensor | None) -> Tensor:
+def _padding_mass(look: _Look) -> Tensor:
     """Weight on keys of padding, (batch, heads, q_len): computed only where the kernel's mask lets it be above zero."""
-    batch, num_heads, q_len, _ = call.query.shape
-    nothing = torch.zeros(batch, num_heads, q_len, device=call.query.device)
-    if padding is None or tuple(padding.shape) != (batch, call.key.shape[2]) or not padding.any():
+    call, padding = look.call, look.padded_keys
+    nothing = torch.zeros(call.batch, call.num_heads, call.q_len, device=call.device)
+    if padding is None or not padding.any():
         return nothing
     keys = padding[:, None, None, :]
     if call.attn_mask is not None and not (call.attn_mask & keys).any():
         return nothing
     if call.attn_bias is not None and not ((call.attn_bias > -torch.inf) & keys).any():
         return nothing
-    return key_mass(call.query, call.key, keys=padding, **call.masking)
+    if call.scores is not None:
+        return _mass_of_scores(call.scores, keys)
+    assert call.query is not None, "checked by measure"
+    assert call.key is not None, "a call with queries has keys"
+    return key_mass(call.query, call.key, keys=padding, lse=call.lse, **call.masking)
+
+
+def _mass_of_scores(scores: Tensor, keys: Tensor) -> Tensor:
+    """Return the weight on ``keys`` (batch, 1, 1, kv_len) of each row, a block of rows at a time."""
+    step = max(1, _BLOCK_SCORES // max(1, scores[:, :, 0].numel()))
+    parts = [part.float().softmax(-1).mul_(keys).sum(-1) for part in scores.split(step, dim=2)]
+    return torch.cat(parts, dim=2)
+
+
+def _output_norm(look: _Look) -> Tensor | None:
+    if look.output is None:
+        return None
+    norm: Tensor = torch.linalg.vector_norm(look.output.float(), dim=-1)
+    return norm
+
+
+def _residual_share(look: _Look) -> Tensor | None:
+    norm = _output_norm(look)
+    if norm is None or look.residual is None or look.residual.shape[:2] != (look.call.batch, look.call.q_len):
+        return None
+    share: Tensor = norm / torch.linalg.vector_norm(look.residual.float(), dim=-1)[:, None, :]
+    return share
+
+
+def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> None:
+    """Take the statistics that have one value a sequence and head."""
+    call = look.call
+    values: dict[str, Tensor] = {}
+    columns = [name for name in names if name in COLUMN_STATISTICS]
+    if columns and call.query is not None and call.key is not None:
+        values |= column_statistics(
+            call.query, call.key, statistics=columns, query_mask=look.real, lse=call.lse, **call.masking
+        )
+    elif columns:
+        found.missing |= dict.fromkeys(columns, "the model made its own scores; they are summed up by row only")
+    for name, tensor in (("output_diversity", look.output), ("residual_diversity", look.residual)):
+        if name not in names:
+            continue
+        if tensor is None:
+            found.missing[name] = f"{name.removesuffix('_diversity')} of this call was not seen"
+            continue
+        tokens = tensor[:, None] if tensor.ndim == 3 else tensor
+        values[name] = _diversity(tokens, look.real).expand(call.batch, call.num_heads)
+    taken_names = tuple(name for name in names if name in values)
+    if taken_names:
+        found.groups.append((taken_names, _moments_of_sequences(torch.stack([values[name] for name in taken_names]))))
+
+
+def _diversity(tokens: Tensor, real: Tensor) -> Tensor:
+    """Return how far the rows (batch, heads, len, width) are from all being one, 0 to 1, (batch, heads).
+
+    References:
+        Dong et al., Attention is not all you need: pure attention loses rank doubly exponentially with depth,
+        arXiv:2103.03404, the residual of section 2, in the Frobenius norm.
+    """
+    if real.shape[1] != tokens.shape[2]:
+        return torch.full(tokens.shape[:2], torch.nan, device=tokens.device)
+    weight = real[:, None, :, None].to(torch.float32)
+    kept = tokens.float() * weight
+    mean = kept.sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+    away = torch.linalg.vector_norm((kept - mean) * weight, dim=(2, 3))
+    diversity: Tensor = away / torch.linalg.vector_norm(kept, dim=(2, 3))
+    return diversity
+
+
+def _moments_of_sequences(values: Tensor) -> Moments:
+    """Summarise values (statistics, batch, heads), one a sequence."""
+    batch = values.shape[1]
+    everyone = torch.ones(batch, 1, 1, dtype=torch.bool, device=values.device)
+    return Moments.of(values[..., None], everyone, ~everyone, num_all=batch)

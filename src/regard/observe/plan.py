@@ -5,19 +5,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from regard._errors import ArgumentError
-from regard.functional import ROW_STATISTICS
+from regard.functional import COLUMN_STATISTICS, ROW_STATISTICS
 
-__all__ = ["STATISTICS", "Plan"]
+__all__ = ["GRADIENT_STATISTICS", "RESIDUAL_STATISTICS", "SEQUENCE_STATISTICS", "STATISTICS", "Plan"]
 
-STATISTICS: dict[str, str] = {
+_OF_ROWS = {
     **{name: definition.formula for name, definition in ROW_STATISTICS.items()},
     "padding_mass": "sum of p_ij over the keys j that the model's input marks as padding",
     "output_norm": "L2 norm of the head's output row",
+    "residual_share": "L2 norm of the head's output row / L2 norm of the residual stream's row that enters the block",
 }
+SEQUENCE_STATISTICS = {
+    **{name: definition.formula for name, definition in COLUMN_STATISTICS.items()},
+    "output_diversity": "Frobenius norm of the head's output minus its mean row / Frobenius norm of the head's output",
+    "residual_diversity": "the same of the residual stream that enters the block, one value for all heads",
+}
+"""Statistics with one value a sequence and head."""
+GRADIENT_STATISTICS = {
+    "qk_gradient": "L2 norm of the gradient of the loss by the head's queries and keys",
+    "vo_gradient": "L2 norm of the gradient of the loss by the head's values and output",
+    "gradient_ratio": "qk_gradient / vo_gradient",
+    "head_importance": "|sum of output x gradient of the loss by the output|",
+}
+"""Statistics of the backward pass, with one value a sequence and head."""
+RESIDUAL_STATISTICS = ("residual_share", "residual_diversity")
+"""Statistics that look at what enters the block around an attention layer."""
+STATISTICS: dict[str, str] = {**_OF_ROWS, **SEQUENCE_STATISTICS, **GRADIENT_STATISTICS}
 """Statistics that ``watch`` takes, with their formulas."""
 
 
@@ -33,6 +47,7 @@ class Plan:
         layers: patterns of dotted module names (``*`` matches anything) or None for all.
         heads: head indices or None for all.
         seed: of the sampled rows.
+        keep: keep the last call of each layer: True, or patterns of the layers.
     """
 
     statistics: tuple[str, ...]
@@ -42,6 +57,7 @@ class Plan:
     layers: Sequence[str] | None = None
     heads: Sequence[int] | None = None
     seed: int = 0
+    keep: bool | Sequence[str] = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.statistics if name not in STATISTICS]
@@ -64,18 +80,23 @@ class Plan:
 
     def wants(self, layer: str) -> bool:
         """Return whether ``layer`` is among the chosen ones."""
-        return self.layers is None or any(fnmatch.fnmatchcase(layer, pattern) for pattern in self.layers)
+        return self.layers is None or _matches(layer, self.layers)
 
-    def sample(self, q_len: int, *, step: int, call: int) -> Tensor | None:
-        """Return (rows,) sorted indices of the query rows to take, or None for all.
+    def keeps(self, layer: str) -> bool:
+        """Return whether the last call of ``layer`` is to be kept."""
+        return self.keep if isinstance(self.keep, bool) else _matches(layer, self.keep)
 
-        The draw depends on the seed, the step and the number of the call in it, and on nothing else; PyTorch's own
-        random state is left alone.
-        """
-        if self.rows == "all" or self.rows >= q_len:
-            return None
-        generator = torch.Generator().manual_seed(hash((self.seed, step, call)) & 0x7FFF_FFFF_FFFF_FFFF)
-        return torch.randperm(q_len, generator=generator)[: self.rows].sort().values
+    def looks_at(self, names: Sequence[str]) -> bool:
+        """Return whether one of ``names`` is among the chosen statistics."""
+        return not set(names).isdisjoint(self.statistics)
+
+    def seed_of(self, *, step: int, call: int) -> int:
+        """Return the seed of the rows drawn from a call: of the plan's seed, the step, the call's number in it."""
+        return hash((self.seed, step, call))
 
     def _interval(self, name: str) -> int:
         return self.every.get(name, 1) if isinstance(self.every, Mapping) else self.every
+
+
+def _matches(layer: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)

@@ -1,21 +1,17 @@
-"""What has been seen so far: statistics per layer and head, and the list of what was not seen."""
+"""What has been seen so far: statistics per layer and head, single weights, and the list of what was not seen."""
 
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from regard._errors import ArgumentError, RegardError
-from regard.observe.capture import AttentionCall
-from regard.observe.coverage import Coverage, attention_modules, kernels_of, uncovered_reason
-from regard.observe.frames import calling_module
-from regard.observe.measure import measure
+from regard._errors import ArgumentError
+from regard.observe.coverage import Coverage, kernels_of, uncovered_reason
 from regard.observe.moments import Moments
-from regard.observe.plan import STATISTICS, Plan
-from regard.observe.recorder import HeadRecorder
+from regard.observe.observer import Observer
+from regard.observe.plan import STATISTICS
+from regard.observe.ranks import gathered
 
 __all__ = ["STATISTICS", "View"]
 
@@ -30,154 +26,113 @@ class View:
         torch.Size([12])
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, recorder: HeadRecorder | None = None) -> None:
-        self._plan = plan
-        self._recorder = recorder
-        self._modules = dict(model.named_modules())
-        self._names = {module: name for name, module in self._modules.items()}
-        self._coverage = {name: Coverage(layer=name) for name in attention_modules(model)}
-        self._totals: dict[tuple[str, str], Moments] = {}
-        self._step = 0
-        self._counts_itself = True
-        self._padding: Tensor | None = None
-        self._num_calls = 0
-        self._seconds = 0.0
-        self._kernels: Counter[str] = Counter()
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
 
-    # what a person reads
+    # statistics
 
     def __getitem__(self, layer: str) -> dict[str, Tensor]:
-        """Return statistic -> (heads,) float64 mean over all rows seen of ``layer``; NaN where no row counted."""
-        found = {name: moments.mean[0] for (where, name), moments in self._totals.items() if where == layer}
-        if not found:
-            raise ArgumentError(f"A layer with statistics is needed, one of {self.layers}; got {layer!r}.")
-        return found
+        """Return statistic -> (heads,) float64 mean over all rows seen of ``layer``; NaN where no row counted.
+
+        Args:
+            layer: dotted name of an attention layer, or of a module that holds exactly one: ``"encoder.layer.3"``.
+        """
+        name = self._one(layer, self.layers, "statistics")
+        return {what: moments.mean[0] for (where, what), moments in self._observer.totals.items() if where == name}
 
     @property
     def layers(self) -> list[str]:
         """Dotted names of the modules whose statistics were taken, in the order of the model's first call."""
-        return list(dict.fromkeys(layer for layer, _ in self._totals))
+        return list(dict.fromkeys(layer for layer, _ in self._observer.totals))
 
     def table(self) -> list[dict[str, Any]]:
         """Return one plain row per layer, head and statistic over everything seen.
 
-        Each row has ``layer``, ``head``, ``statistic``, ``mean``, ``se`` (standard error; 0 where every row was taken),
-        ``minimum``, ``maximum``, ``num_rows`` and ``num_empty_rows``.
+        Each row has ``layer``, ``statistic``, ``head``, ``mean``, ``se`` (standard error; 0 where every row was taken),
+        ``minimum``, ``maximum``, ``num_rows`` and ``num_empty_rows``; then how the means of single sequences lie:
+        ``sequence_std``, ``sequence_minimum``, ``sequence_maximum`` and ``sequence_share``, the share of the variance
+        that lies between sequences.
         """
-        rows: list[dict[str, Any]] = []
-        for (layer, statistic), moments in self._totals.items():
-            columns = {
-                "mean": moments.mean,
-                "se": moments.standard_error,
-                "minimum": moments.minimum,
-                "maximum": moments.maximum,
-                "num_rows": moments.num_rows.long(),
-                "num_empty_rows": moments.num_empty.long(),
-            }
-            plain = {name: column[0].tolist() for name, column in columns.items()}
-            heads = range(moments.num_rows.shape[1])
-            where = {"layer": layer, "statistic": statistic}
-            rows += [{**where, "head": head, **{name: plain[name][head] for name in plain}} for head in heads]
-        return rows
+        return _table(self._observer.totals)
+
+    def gathered(self) -> list[dict[str, Any]]:
+        """Return the table over all processes of ``torch.distributed``, the same in each; every process must call it.
+
+        Sums merge, so that it equals the table of one process that saw all the rows, to float64 rounding.
+        """
+        return _table(gathered(self._observer.totals))
+
+    # what was seen
 
     def coverage(self) -> list[Coverage]:
         """Return every attention module of the model: how often it was seen, or why it was not."""
-        seen = [name for name, entry in self._coverage.items() if entry.seen]
-        for name, entry in self._coverage.items():
+        self._observer.capture.finish()
+        entries = self._observer.coverage
+        seen = [name for name, entry in entries.items() if entry.seen]
+        for name, entry in entries.items():
             if not entry.seen:
-                entry.reason = uncovered_reason(self._modules[name], seen)
-        return list(self._coverage.values())
+                entry.reason = uncovered_reason(self._observer.layers.modules[name], seen)
+        return list(entries.values())
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return the last calls, at most 1,000: step, layer, kind, mask, kernel, lengths, heads and type of each."""
+        return list(self._observer.calls)
 
     def kernels(self) -> dict[str, int]:
         """Return how often each attention kernel ran."""
-        return kernels_of(self._coverage)
+        return kernels_of(self._observer.coverage)
 
     # what the watching loop tells and takes
 
     def take_seconds(self) -> float:
         """Return the seconds spent on statistics since the last time this was asked (host time; a GPU runs on)."""
-        seconds, self._seconds = self._seconds, 0.0
+        seconds, self._observer.seconds = self._observer.seconds, 0.0
         return seconds
 
     def take_kernels(self) -> dict[str, int]:
         """Return how often each kernel ran since the last time this was asked."""
-        kernels, self._kernels = dict(self._kernels), Counter()
+        kernels, self._observer.kernels = dict(self._observer.kernels), Counter()
         return kernels
 
     @property
     def step(self) -> int:
         """The step that calls are counted under; the first is 1."""
-        return self._step
+        return self._observer.step
 
     def at(self, step: int) -> None:
         """Say which step the following calls belong to; without it each forward of the model is a step."""
-        self._counts_itself = False
-        self._step = step
-        self._num_calls = 0
+        self._observer.at(step)
 
-    def begin_forward(self, padding: Tensor | None) -> None:
-        """Note that the model's forward begins, with ``padding`` bool (batch, len), True = padding, if it has any."""
-        self._padding = padding
-        if self._counts_itself:
-            self._step += 1
-            self._num_calls = 0
-
-    def receive(self, call: AttentionCall) -> None:
-        """Take one captured call."""
-        began = time.perf_counter()
-        layer = calling_module(self._names)
-        if layer is not None:
-            self._receive(layer, call)
-            self._seconds += time.perf_counter() - began
-
-    def _receive(self, layer: str, call: AttentionCall) -> None:
-        self._num_calls += 1
-        self._kernels[call.kernel] += 1
-        entry = self._coverage.setdefault(layer, Coverage(layer=layer))
-        entry.calls += 1
-        entry.kernels[call.kernel] += 1
-        entry.kinds[call.kind] += 1
-        entry.masks[call.mask_kind] += 1
-        step = max(self._step, 1)
-        statistics = self._plan.due(step)
-        if not statistics or not self._plan.wants(layer):
-            return
-        try:
-            measured = measure(
-                call,
-                statistics,
-                padding=self._padding,
-                rows=self._plan.sample(call.query.shape[2], step=step, call=self._num_calls),
-                heads=self._plan.heads,
-                quantiles=self._plan.quantiles_due(step),
-            )
-        except RegardError as error:
-            # A call that statistics cannot take must not stop the model that makes it; the coverage list says why.
-            entry.reason = f"seen but not measured: {error}"
-            return
-        entry.rows += measured.num_rows
-        self._add(step, layer, measured.statistics, measured.moments)
-
-    def _add(self, step: int, layer: str, statistics: tuple[str, ...], moments: Moments) -> None:
-        for index, name in enumerate(statistics):
-            one = moments.pick(index)
-            before = self._totals.get((layer, name))
-            self._totals[layer, name] = one if before is None else before.merge(one)
-        if self._recorder is not None:
-            self._recorder.add(step, layer, statistics, moments)
+    def _one(self, layer: str, known: Sequence[str], what: str) -> str:
+        """Return the name in ``known`` that ``layer`` is or that alone lies below it."""
+        self._observer.capture.finish()
+        known = known if known else self.layers if what == "statistics" else list(self._observer.kept)
+        if layer in known:
+            return layer
+        below = [name for name in known if name.startswith(f"{layer}.")]
+        if len(below) == 1:
+            return below[0]
+        found = f"it holds {below}" if below else f"there are {list(known)}"
+        raise ArgumentError(f"A layer with {what} is needed, got {layer!r}: {found}.")
 
 
-def padding_of(arguments: Mapping[str, Any]) -> Tensor | None:
-    """Return bool (batch, len), True = padding, from a model's arguments by the names that people know.
-
-    ``attention_mask`` has Hugging Face's meaning (1 = real token), ``key_padding_mask`` and ``src_key_padding_mask``
-    PyTorch's (True = padding). Masks of other ranks say nothing about padding.
-    """
-    mask = arguments.get("attention_mask")
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        return mask == 0
-    for name in ("key_padding_mask", "src_key_padding_mask"):
-        mask = arguments.get(name)
-        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.dtype == torch.bool:
-            return mask
-    return None
+def _table(totals: Mapping[tuple[str, str], Moments]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for (layer, statistic), moments in totals.items():
+        columns = {
+            "mean": moments.mean,
+            "se": moments.standard_error,
+            "minimum": moments.minimum,
+            "maximum": moments.maximum,
+            "num_rows": moments.num_rows.long(),
+            "num_empty_rows": moments.num_empty.long(),
+            "sequence_std": moments.sequence_std,
+            "sequence_minimum": moments.sequence_minimum,
+            "sequence_maximum": moments.sequence_maximum,
+            "sequence_share": moments.sequence_share,
+        }
+        plain = {name: column[0].tolist() for name, column in columns.items()}
+        where = {"layer": layer, "statistic": statistic}
+        heads = range(moments.num_rows.shape[1])
+        rows += [{**where, "head": head, **{name: plain[name][head] for name in plain}} for head in heads]
+    return rows

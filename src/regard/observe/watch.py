@@ -1,7 +1,7 @@
 """``watch``: look at every attention call of a model while it runs."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -9,26 +9,43 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from regard._errors import ArgumentError
-from regard.observe.capture import CaptureMode
-from regard.observe.plan import Plan
-from regard.observe.recorder import HeadRecorder
-from regard.observe.view import View, padding_of
+from regard.observe import taps
+from regard.observe.adapters import Adapter, Adapters
+from regard.observe.layers import Layers, unwrapped
+from regard.observe.observer import Observer, blocks_of, first_tensor
+from regard.observe.plan import RESIDUAL_STATISTICS, Plan
+from regard.observe.recorders import Recorder, Recorders
+from regard.observe.view import View
 
 __all__ = ["Watch", "watch"]
 
 _DEFAULT = ("entropy", "normalized_entropy", "max_weight", "first_mass", "padding_mass", "output_norm")
-# PyTorch leaves its C++ fast path when a hook sits on one of these; their own calls then count the steps.
+# PyTorch leaves its C++ fast path when a hook sits on one of these.
 _UNHOOKED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 class Watch:
     """A model being watched: a context manager, or ``start()`` and ``stop()``."""
 
-    def __init__(self, model: nn.Module, plan: Plan, recorder: HeadRecorder | None) -> None:
-        self.view = View(model, plan, recorder)
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        recorder: Recorder | Sequence[Recorder] | None,
+        adapters: Mapping[type[nn.Module], Adapter],
+    ) -> None:
         self._model = model
-        self._mode: CaptureMode | None = None
-        self._hook: RemovableHandle | None = None
+        self._adapters = Adapters(adapters)
+        layers = Layers(unwrapped(model), extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
+        # A hook in a module that is compiled would be compiled with it.
+        self._compiles_itself = getattr(model, "_compiled_call_impl", None) is not None
+        self._hooks_root = not isinstance(model, _UNHOOKED) and not self._compiles_itself
+        self._hooks_blocks = not self._compiles_itself and not hasattr(model, "_orig_mod")
+        recorders = None if recorder is None else Recorders(recorder)
+        self._observer = Observer(layers, plan, recorders, counts_forwards=self._hooks_root)
+        self._handles: list[RemovableHandle] = []
+        self._watching = False
+        self.view = View(self._observer)
 
     def start(self) -> View:
         """Begin to watch.
@@ -36,25 +53,26 @@ class Watch:
         Raises:
             ArgumentError: it is watching already.
         """
-        if self._mode is not None:
+        if self._watching:
             raise ArgumentError("A watch must be stopped before it starts again; it is watching already.")
-        if not isinstance(self._model, _UNHOOKED):
-            names = tuple(inspect.signature(self._model.forward).parameters)
-            self._hook = self._model.register_forward_pre_hook(
-                lambda _, args, kwargs: self._begin(names, args, kwargs), with_kwargs=True
-            )
-        self._mode = CaptureMode(self.view.receive)
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._watching = True
+        if self._hooks_root:
+            self._hook_root()
+        if self._hooks_blocks and self._observer.plan.looks_at(RESIDUAL_STATISTICS):
+            self._hook_blocks()
+        self._handles += self._adapters.hook(self._observer)
+        taps.add(self._observer.capture)
         return self.view
 
     def stop(self) -> View:
         """End watching; nothing stays on the model. Stopping twice is harmless."""
-        if self._mode is not None:
-            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._mode = None
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        if self._watching:
+            self._watching = False
+            taps.remove(self._observer.capture)
+            self._observer.capture.reset()
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
         return self.view
 
     def __enter__(self) -> View:
@@ -65,8 +83,31 @@ class Watch:
     ) -> None:
         self.stop()
 
-    def _begin(self, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.view.begin_forward(padding_of({**dict(zip(names, args, strict=False)), **kwargs}))
+    def _hook_root(self) -> None:
+        parameters = dict.fromkeys(inspect.signature(unwrapped(self._model).forward).parameters)
+        names = tuple(parameters)
+
+        def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._observer.begin_forward({**parameters, **dict(zip(names, args, strict=False)), **kwargs})
+
+        def end(*_: Any) -> None:
+            self._observer.end_forward()
+
+        self._handles.append(self._model.register_forward_pre_hook(begin, with_kwargs=True))
+        self._handles.append(self._model.register_forward_hook(end, always_call=True))
+
+    def _hook_blocks(self) -> None:
+        for name, block in blocks_of(self._observer.layers).items():
+            if not isinstance(block, _UNHOOKED):
+                self._handles.append(block.register_forward_pre_hook(self._enter(name), with_kwargs=True))
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            residual = first_tensor(args, kwargs)
+            if residual is not None:
+                self._observer.enter_block(name, residual)
+
+        return enter
 
 
 def watch(
@@ -79,13 +120,16 @@ def watch(
     layers: Sequence[str] | None = None,
     heads: Sequence[int] | None = None,
     seed: int = 0,
-    recorder: HeadRecorder | None = None,
+    keep: bool | Sequence[str] = False,
+    recorder: Recorder | Sequence[Recorder] | None = None,
+    adapters: Mapping[type[nn.Module], Adapter] | None = None,
 ) -> Watch:
     """Watch every attention call of ``model``: exact statistics per head, kernel kept, outputs bit-identical.
 
-    Works on any module whose attention goes through ``torch.nn.functional.scaled_dot_product_attention`` or
-    ``regard.attention``; what does not is listed by ``View.coverage()`` with the reason. No n by n tensor is
-    made.
+    Works on any module whose attention is computed by PyTorch: ``scaled_dot_product_attention`` and its fused kernels,
+    ``nn.MultiheadAttention`` and ``nn.Transformer*`` with their C++ fast path, a softmax over scores in a module that
+    calls itself attention, the same in code that ``torch.compile`` made, and ``regard.attention``. What was not seen is
+    listed by ``View.coverage()`` with the reason. No n by n tensor is made.
 
     Args:
         model: the model; it is not changed.
@@ -96,7 +140,11 @@ def watch(
         layers: patterns of dotted module names, such as ``["encoder.layer.0.*"]``; None for all.
         heads: head indices; None for all.
         seed: of the sampled rows.
-        recorder: also write the statistics of each step to a run folder.
+        keep: also keep a copy of the last call of each layer (True) or of some (patterns), which ``View.weights``,
+            ``top``, ``explain`` and ``redundancy`` read; memory for its queries, keys and values.
+        recorder: also write the statistics of each step somewhere; one recorder or several. They are not closed.
+        adapters: class of module -> how its attention is to be seen, for attention that no kernel of PyTorch computes;
+            see ``Adapter``.
 
     Returns:
         A context manager that gives a ``View``; it also has ``start()`` and ``stop()``.
@@ -120,5 +168,6 @@ def watch(
         layers=layers,
         heads=heads,
         seed=seed,
+        keep=keep,
     )
-    return Watch(model, plan, recorder)
+    return Watch(model, plan, recorder, adapters or {})

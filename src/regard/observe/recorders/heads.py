@@ -1,6 +1,8 @@
 """Write statistics into the run folder while the model trains."""
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,15 @@ from regard.records import HEAD_COLUMNS, HeadTable
 
 __all__ = ["HeadRecorder"]
 
+_MOST_WAITING = 4  # parts that may wait for the disk before the model does
+
+_Waiting = dict[tuple[int, str, tuple[str, ...]], Moments]
+
 
 class HeadRecorder:
-    """Collect the summaries of each step in memory and write them to ``heads.parquet`` in parts.
+    """Collect the summaries of each step in memory and write them to ``heads.parquet`` in parts, in another thread.
+
+    What goes wrong there, such as a full disk, is raised by the next call.
 
     Args:
         table: the run's head table.
@@ -22,8 +30,10 @@ class HeadRecorder:
     def __init__(self, table: HeadTable, *, flush_rows: int = 50_000) -> None:
         self._table = table
         self._flush_rows = flush_rows
-        self._waiting: dict[tuple[int, str, tuple[str, ...]], Moments] = {}
+        self._waiting: _Waiting = {}
         self._num_rows = 0
+        self._writer: ThreadPoolExecutor | None = None
+        self._parts: deque[Future[None]] = deque()
 
     def add(self, step: int, layer: str, statistics: tuple[str, ...], moments: Moments) -> None:
         """Take the summary of one call; calls of the same step and layer are merged."""
@@ -32,18 +42,41 @@ class HeadRecorder:
             self._waiting[key] = self._waiting[key].merge(moments)
             return
         if self._num_rows >= self._flush_rows:
-            self.flush()
+            self._hand_over()
         self._waiting[key] = moments
         self._num_rows += moments.num_rows.numel()
 
     def flush(self) -> None:
         """Write what is waiting; after this it is on disk."""
-        if not self._waiting:
-            return
-        parts = [_columns(step, layer, names, moments) for (step, layer, names), moments in self._waiting.items()]
+        self._hand_over()
+        self._settle(0)
+
+    def close(self) -> None:
+        """Write what is waiting and end the thread; closing twice is harmless."""
+        try:
+            self.flush()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown()
+                self._writer = None
+
+    def _hand_over(self) -> None:
+        """Give what is waiting to the thread; wait only if it is far behind."""
+        if self._waiting:
+            waiting, self._waiting, self._num_rows = self._waiting, {}, 0
+            if self._writer is None:
+                self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="regard-heads")
+            self._parts.append(self._writer.submit(self._write, waiting))
+        self._settle(_MOST_WAITING)
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most ``most`` parts are unwritten, and raise what went wrong with any that is done."""
+        while self._parts and (len(self._parts) > most or self._parts[0].done()):
+            self._parts.popleft().result()
+
+    def _write(self, waiting: _Waiting) -> None:
+        parts = [_columns(step, layer, names, moments) for (step, layer, names), moments in waiting.items()]
         self._table.append({name: np.concatenate([part[name] for part in parts]) for name in HEAD_COLUMNS})
-        self._waiting.clear()
-        self._num_rows = 0
 
 
 def _columns(

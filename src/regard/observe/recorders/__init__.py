@@ -1,0 +1,9 @@
+"""Where statistics go while a model is watched: one file per destination.
+
+A recorder takes the summary of each call and must not hold up the model. Whoever makes a recorder closes it.
+"""
+
+from regard.observe.recorders.heads import HeadRecorder
+from regard.observe.recorders.recorder import Recorder, Recorders
+
+__all__ = ["HeadRecorder", "Recorder", "Recorders"]
