@@ -9,9 +9,11 @@ from regard.records import Run
 
 __all__ = ["reproduce"]
 
+_OTHER_LOOPS = ("hugging-face", "lightning")
+
 
 def reproduce(run: Run) -> dict[str, Any]:
-    """Return ``command``, ``tables`` (name -> rows) and ``config`` as indented JSON."""
+    """Return ``command`` (empty where the loop was not ours), ``tables`` (name -> rows) and ``config`` as JSON."""
     info = run.info
     origin = {"run": info.name, "recipe": info.recipe, "created": info.created, "status": info.status.value}
     if info.git_commit:
@@ -26,7 +28,9 @@ def reproduce(run: Run) -> dict[str, Any]:
 
 
 def _command(run: Run) -> str:
-    """Return the command of the recipe; what else was set stands in the config."""
+    """Return the command of the recipe; what else was set stands in the config. Other people's loops have none."""
+    if run.info.recipe in _OTHER_LOOPS:
+        return ""
     recipe, data = run.info.recipe, run.info.config.get("data", {})
     commands = {"demo": "regard demo", "demo-fast": "regard demo --fast"}
     command = commands.get(recipe, f"regard train {recipe}")
