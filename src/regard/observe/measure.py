@@ -1,6 +1,6 @@
 """From one attention call to the summary of its statistics."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -224,21 +224,21 @@ def _observed_values(
     look: _Look, names: Sequence[str], sample: RowSample | None, found: Measured
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the statistics of rows that need more than the weights."""
-    makers: dict[str, Callable[[_Look], Tensor | None]] = {
-        "padding_mass": _padding_mass,
-        "output_norm": _output_norm,
-        "residual_share": _residual_share,
-    }
-    reasons = {
-        "output_norm": "the heads' outputs of this call were not seen",
-        "residual_share": "what enters the block around this layer was not seen",
-    }
-    for name in [name for name in names if name in makers]:
-        values = makers[name](look)
-        if values is None:
-            found.missing[name] = reasons[name]
-        else:
-            yield name, values if sample is None else sample.pick(values)
+    if "padding_mass" in names:
+        mass = _padding_mass(look)
+        yield "padding_mass", mass if sample is None else sample.pick(mass)
+    if "output_norm" in names or "residual_share" in names:
+        norm = _output_norm(look, sample)
+        if norm is None:
+            found.missing["output_norm"] = "the heads' outputs of this call were not seen"
+        elif "output_norm" in names:
+            yield "output_norm", norm
+        if "residual_share" in names:
+            residual = _residual_norm(look, sample)
+            if norm is None or residual is None:
+                found.missing["residual_share"] = "what enters the block around this layer was not seen"
+            else:
+                yield "residual_share", norm / residual
 
 
 def _padding_mass(look: _Look) -> Tensor:
@@ -266,19 +266,22 @@ def _mass_of_scores(scores: Tensor, keys: Tensor) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
-def _output_norm(look: _Look) -> Tensor | None:
+def _output_norm(look: _Look, sample: RowSample | None) -> Tensor | None:
     if look.output is None:
         return None
-    norm: Tensor = torch.linalg.vector_norm(look.output.float(), dim=-1)
+    output = look.output if sample is None else sample.pick(look.output)
+    norm: Tensor = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
     return norm
 
 
-def _residual_share(look: _Look) -> Tensor | None:
-    norm = _output_norm(look)
-    if norm is None or look.residual is None or look.residual.shape[:2] != (look.call.batch, look.call.q_len):
+def _residual_norm(look: _Look, sample: RowSample | None) -> Tensor | None:
+    """Return the norm of each row that enters the block, (batch, 1, rows)."""
+    residual = look.residual
+    if residual is None or residual.shape[:2] != (look.call.batch, look.call.q_len):
         return None
-    share: Tensor = norm / torch.linalg.vector_norm(look.residual.float(), dim=-1)[:, None, :]
-    return share
+    rows = residual[:, None] if sample is None else sample.pick(residual[:, None])
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
+    return norm
 
 
 def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> None:
