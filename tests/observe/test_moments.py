@@ -216,6 +216,7 @@ def test_plain_tensors_carry_everything_to_another_rank() -> None:
     again = Moments.from_dict(plain)
     for name in (*NAMES, *OF_SEQUENCES, "quantiles"):
         assert torch.equal(getattr(again, name), getattr(whole, name))
+    assert torch.equal(whole.cpu().quantiles, whole.quantiles)
     assert torch.equal(pickle.loads(pickle.dumps(whole)).mean, whole.mean)
 
 

@@ -95,6 +95,10 @@ class Moments:
         quantiles = None if self.quantiles is None else self.quantiles[:, at]
         return type(self)(sums=self.sums[:, at], lows=self.lows[:, at], quantiles=quantiles)
 
+    def cpu(self) -> "Moments":
+        """Return the same summary in the host's memory."""
+        return type(self).from_dict({name: tensor.cpu() for name, tensor in self.to_dict().items()})
+
     def to_dict(self) -> dict[str, Tensor]:
         """Return plain tensors, for ranks to exchange or a file to keep; ``from_dict`` takes them back."""
         plain = {"sums": self.sums, "lows": self.lows}
