@@ -3,7 +3,7 @@
 import fnmatch
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -143,8 +143,14 @@ class Table(list[dict[str, Any]]):
         return Group(shown, Text(f"and {more} more rows{hint}", style="dim"))
 
 
-def grid(cells: Mapping[tuple[str, int], float]) -> RichTable:
-    """Return a drawing of (layer, head) -> value, coloured from the smallest to the largest value."""
+def grid(cells: Mapping[tuple[str, int], float], *, show: Callable[[float | None], str] | None = None) -> RichTable:
+    """Return a drawing of (layer, head) -> value, coloured from the smallest to the largest value.
+
+    Args:
+        cells: the values; places without one stay empty.
+        show: from a value, or None for no value, to its text; three digits by default.
+    """
+    show = show or _cell
     layers = list(dict.fromkeys(layer for layer, _ in cells))
     heads = sorted({head for _, head in cells})
     known = [value for value in cells.values() if math.isfinite(value)]
@@ -155,7 +161,7 @@ def grid(cells: Mapping[tuple[str, int], float]) -> RichTable:
         shown.add_column(str(head), justify="right", no_wrap=True)
     for layer in layers:
         values = [cells.get((layer, head)) for head in heads]
-        shown.add_row(Text(layer), *(Text(_cell(value), style=_shade(value, low, high)) for value in values))
+        shown.add_row(Text(layer), *(Text(show(value), style=_shade(value, low, high)) for value in values))
     return shown
 
 
