@@ -50,6 +50,17 @@ def test_sampled_rows_carry_their_standard_error(run: Run) -> None:
     assert set(found["num_rows"].tolist()) == {3}
 
 
+def test_how_sequences_differ_is_recorded(run: Run) -> None:
+    record(run)
+    spread = run.heads.query("SELECT * FROM heads WHERE statistic = 'entropy'")
+    assert np.all(spread["sequence_std"] > 0)
+    assert np.all((spread["sequence_share"] >= 0) & (spread["sequence_share"] <= 1))
+    assert np.all(spread["minimum"] <= spread["sequence_minimum"])
+    assert np.all(spread["sequence_minimum"] < spread["mean"])
+    assert np.all(spread["mean"] < spread["sequence_maximum"])
+    assert np.all(spread["sequence_maximum"] <= spread["maximum"])
+
+
 def test_calls_of_one_step_are_merged(run: Run) -> None:
     layer = MultiHeadAttention(16, 4)
     recorder = HeadRecorder(run.heads)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -104,6 +105,31 @@ def test_wrong_columns_are_refused(table: HeadTable) -> None:
     columns["mean"] = np.zeros(2)
     with pytest.raises(RegardError, match="must have one length"):
         table.append(columns)
+
+
+def test_columns_of_sequences_may_be_left_out(table: HeadTable) -> None:
+    table.append({name: column for name, column in rows(1).items() if not name.startswith("sequence_")})
+    table.append(rows(2) | {"sequence_share": np.array([0.5])})
+    found = table.query("SELECT sequence_share FROM heads ORDER BY step")
+    assert np.isnan(found["sequence_share"][0])
+    assert found["sequence_share"][1] == 0.5
+
+
+def test_files_from_before_a_column_was_added_still_open(table: HeadTable, tmp_path: Path) -> None:
+    older = ", ".join(
+        f"CAST({'0' if kind != 'VARCHAR' else repr('old')} AS {kind}) AS {name}"
+        for name, kind in HEAD_COLUMNS.items()
+        if not name.startswith("sequence_")
+    )
+    (tmp_path / "heads").mkdir()
+    part = tmp_path / "heads" / "part-000000-000000000-000000000.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT {older}) TO '{part}' (FORMAT parquet)")
+    assert np.isnan(table.query("SELECT sequence_std FROM heads")["sequence_std"]).all()
+    table.append(rows(1))
+    assert steps(table) == [0, 1]
+    table.finish()
+    assert table.query("SELECT layer, sequence_std FROM heads ORDER BY step")["layer"].tolist() == ["old", "layer.0"]
 
 
 def test_the_columns_have_the_contract_types(table: HeadTable) -> None:

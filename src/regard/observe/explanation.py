@@ -76,9 +76,11 @@ class Explanation:
         for query, key, cells in self._directions():
             parts.append(Text(f"{query} → {key}: percent of its weight that {query!r} puts on {key!r}", style="bold"))
             if cells:
-                first = sorted(cells, key=lambda place: -cells[place])[:_STRONGEST]
+                first = sorted((place for place in cells if cells[place] > 0), key=lambda place: -cells[place])[
+                    :_STRONGEST
+                ]
                 told = ", ".join(f"{_percent(cells[place])} % {place[0]} head {place[1]}" for place in first)
-                parts += [Text(f"strongest: {told}"), grid(cells, show=_percent)]
+                parts += [Text(f"strongest: {told or 'none, as no head may look there'}"), grid(cells, show=_percent)]
             else:
                 parts.append(Text("no layer has this pair as query and key"))
             parts.append(Text(""))

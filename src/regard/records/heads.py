@@ -32,9 +32,17 @@ HEAD_COLUMNS: dict[str, str] = {
     "maximum": "FLOAT",
     "num_rows": "INTEGER",
     "num_empty_rows": "INTEGER",
+    "sequence_std": "FLOAT",
+    "sequence_minimum": "FLOAT",
+    "sequence_maximum": "FLOAT",
+    "sequence_share": "FLOAT",
 }
 """Columns in order. ``mean`` is over the ``num_rows`` query rows of a step that see at least one key; ``se`` is its
-standard error where rows were sampled and null where all were seen; quantiles are null where they were not computed."""
+standard error where rows were sampled and null where all were seen; quantiles are null where they were not computed.
+``sequence_*`` say how the means of the step's sequences lie: their standard deviation and extremes, and the share of
+the rows' variance that is between sequences; null below two sequences (extremes below one) and in older runs."""
+
+_OPTIONAL = frozenset(name for name in HEAD_COLUMNS if name.startswith("sequence_"))
 
 _CODEC = "(FORMAT parquet, COMPRESSION zstd)"
 
@@ -50,7 +58,8 @@ class HeadTable:
         """Write the rows of one or more steps as a part, atomically.
 
         Args:
-            columns: one array of equal length per name in ``HEAD_COLUMNS``; NaN is stored as null.
+            columns: one array of equal length per name in ``HEAD_COLUMNS``; NaN is stored as null. Those named
+                ``sequence_*`` may be left out and are null then.
 
         Raises:
             RecordError: a column is missing, unknown or of another length.
@@ -125,14 +134,19 @@ class HeadTable:
 
     def _source(self) -> str:
         where = self._file if self._file.exists() else self._parts / "part-*.parquet"
-        return f"read_parquet('{_sql(where)}')"
+        # Older files lack columns that came later: these are null there.
+        typed = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in HEAD_COLUMNS.items())
+        read = f"SELECT * FROM read_parquet('{_sql(where)}', union_by_name = true)"
+        return f"(SELECT {typed} WHERE false UNION ALL BY NAME {read})"
 
 
 def _validated(columns: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
-    if set(columns) != set(HEAD_COLUMNS):
-        difference = sorted(set(columns) ^ set(HEAD_COLUMNS))
+    left_out = _OPTIONAL - set(columns)
+    difference = sorted(set(columns) ^ (set(HEAD_COLUMNS) - left_out))
+    if difference:
         raise RecordError(f"Head rows must have exactly the columns of HEAD_COLUMNS, got a difference in {difference}.")
-    rows = {name: np.asarray(columns[name]) for name in HEAD_COLUMNS}
+    missing = np.full(len(np.asarray(columns["step"])), np.nan, dtype=np.float32)
+    rows = {name: missing if name in left_out else np.asarray(columns[name]) for name in HEAD_COLUMNS}
     for name in ("layer", "statistic"):
         rows[name] = rows[name].astype(object)
     lengths = {name: len(column) for name, column in rows.items()}

@@ -102,4 +102,8 @@ def _columns(
         "maximum": np.where(nothing, np.nan, moments.maximum.flatten().cpu().numpy()),
         "num_rows": moments.num_rows.flatten().cpu().numpy(),
         "num_empty_rows": moments.num_empty.flatten().cpu().numpy(),
+        "sequence_std": moments.sequence_std.flatten().cpu().numpy(),
+        "sequence_minimum": moments.sequence_minimum.flatten().cpu().numpy(),
+        "sequence_maximum": moments.sequence_maximum.flatten().cpu().numpy(),
+        "sequence_share": moments.sequence_share.flatten().cpu().numpy(),
     }
