@@ -161,3 +161,20 @@ def test_what_was_not_seen_is_refused() -> None:
         ChangeScores(7)
     with pytest.raises(ArgumentError, match=r"threshold must be above 0, got 0\.0"):
         changes.inconsistent(0.0)
+
+
+def test_next_to_nothing_is_no_change_of_nothing() -> None:
+    series = np.zeros((20, 2))
+    series[-1] = 1e-12
+    assert filled(series).inconsistent() == []
+    series[-1] = 1e-6
+    assert len(filled(series).inconsistent()) == 2
+
+
+def test_a_series_is_that_of_the_newest_heads() -> None:
+    changes = filled(np.zeros((10, 2)))
+    three = of(1.0, 2.0, 3.0)
+    both = Moments(sums=torch.cat([three.sums] * 2, 1), lows=torch.cat([three.lows] * 2, 1))
+    changes.add(11, "a", ("entropy", "distance"), both)
+    assert changes.history("a", "entropy")[0] == [11]
+    assert changes.scores("a", "entropy").shape == (3,)

@@ -232,3 +232,12 @@ def test_one_statistic_keeps_its_quantiles() -> None:
     one = whole.pick(1)
     assert torch.equal(one.mean, whole.mean[1:])
     assert torch.equal(one.quantiles, whole.quantiles[:, 1:])
+
+
+def test_a_sequence_without_rows_has_no_mean() -> None:
+    values = torch.tensor([[3.0, 4.0], [5.0, 6.0]])[None, :, None]
+    counted = torch.tensor([[True, True], [False, False]])[:, None]
+    for sign in (1, -1):
+        found = of(sign * values, counted)
+        assert found.num_sequences.item() == 1
+        assert found.sequence_minimum.item() == found.sequence_maximum.item() == sign * 3.5
