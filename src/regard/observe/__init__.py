@@ -6,22 +6,35 @@ files that it writes are read by ``diagnose`` and ``viewer``, which never import
 
 from regard.observe.adapters import Adapter
 from regard.observe.calls import AttentionCall
+from regard.observe.changes import ChangeScores
 from regard.observe.coverage import Coverage, merge_coverage
+from regard.observe.explanation import Explanation, PairWeights
+from regard.observe.kept import Kept, TopKey
 from regard.observe.moments import Moments
-from regard.observe.recorders import HeadRecorder, Recorder
+from regard.observe.recorders import HeadRecorder, LogRecorder, Recorder
+from regard.observe.table import Table
 from regard.observe.view import STATISTICS, View
 from regard.observe.watch import Watch, watch
+from regard.observe.words import Word
 
 __all__ = [
     "STATISTICS",
     "Adapter",
     "AttentionCall",
+    "ChangeScores",
     "Coverage",
+    "Explanation",
     "HeadRecorder",
+    "Kept",
+    "LogRecorder",
     "Moments",
+    "PairWeights",
     "Recorder",
+    "Table",
+    "TopKey",
     "View",
     "Watch",
+    "Word",
     "merge_coverage",
     "watch",
 ]

@@ -104,6 +104,16 @@ class ChangeScores:
         """
         return _judge(self.history(layer, statistic)[1])["score"]
 
+    def scores_of_all(self, layer: str, statistic: str) -> Tensor:
+        """Return the score of every step remembered against all of them, (steps, heads).
+
+        Raises:
+            ArgumentError: nothing is remembered of that layer and statistic.
+        """
+        _, values = self.history(layer, statistic)
+        median, mad = _median_and_mad(values)
+        return (values - median) / (_SIGMA * mad + _floor(median))
+
     def inconsistent(self, threshold: float = 8.0) -> list[dict[str, Any]]:
         """Return the heads whose last step scores beyond ``threshold`` to either side, the largest scores first.
 
@@ -190,9 +200,13 @@ def _judge(values: Tensor) -> dict[str, Tensor]:
     """Return value, median, MAD and score of the last of (steps, heads), each (heads,)."""
     last, before = values[-1], values[:-1]
     median, mad = _median_and_mad(before)
-    floor = torch.maximum(median.abs(), median.abs().nanmedian()) * _RELATIVE_FLOOR
-    score = (last - median) / (_SIGMA * mad + floor.clamp_min(_ABSOLUTE_FLOOR))
+    score = (last - median) / (_SIGMA * mad + _floor(median))
     return {"value": last, "median": median, "mad": mad, "score": score.where(_enough(before), torch.nan)}
+
+
+def _floor(median: Tensor) -> Tensor:
+    larger = torch.maximum(median.abs(), median.abs().nanmedian())
+    return (larger * _RELATIVE_FLOOR).clamp_min(_ABSOLUTE_FLOOR)
 
 
 def _median_and_mad(values: Tensor) -> tuple[Tensor, Tensor]:

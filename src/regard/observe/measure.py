@@ -76,7 +76,7 @@ def measure(
         surroundings: padding and residual stream.
         rows: how many query rows to draw; None for all.
         seed: of the draw.
-        heads: head indices, or None for all.
+        heads: head indices, or None for all; nothing is counted for the others.
         quantiles: also take quantiles over the rows.
 
     Raises:
@@ -92,6 +92,8 @@ def measure(
         _measure_rows(looked, by_row, found, rows=rows, seed=seed, quantiles=quantiles)
     if by_sequence:
         _measure_sequences(looked, by_sequence, found)
+    if heads is not None:
+        found.groups = [(names, moments.spread(heads, call.num_heads)) for names, moments in found.groups]
     return found
 
 
@@ -120,9 +122,9 @@ def measure_gradients(
     }
     names = tuple(name for name in statistics if name in GRADIENT_STATISTICS)
     stacked = torch.stack([values[name] for name in names])
-    if heads is not None:
-        stacked = stacked[:, :, list(heads)]
-    return names, _moments_of_sequences(stacked)
+    if heads is None:
+        return names, _moments_of_sequences(stacked)
+    return names, _moments_of_sequences(stacked[:, :, list(heads)]).spread(heads, num_heads)
 
 
 class _Look:

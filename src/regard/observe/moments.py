@@ -4,7 +4,7 @@ Merging is associative and commutative up to float64 rounding, so that calls, st
 any grouping. Everything lies in two tensors, so that merging is two additions and ranks exchange two messages.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -98,6 +98,19 @@ class Moments:
     def cpu(self) -> "Moments":
         """Return the same summary in the host's memory."""
         return type(self).from_dict({name: tensor.cpu() for name, tensor in self.to_dict().items()})
+
+    def spread(self, heads: Sequence[int], num_heads: int) -> "Moments":
+        """Return the summary of ``num_heads`` heads of which these are ``heads``; nothing was seen of the others."""
+        at = torch.tensor(list(heads), device=self.sums.device)
+        size = (self.sums.shape[1], num_heads)
+        quantiles = self.quantiles
+        if quantiles is not None:
+            quantiles = quantiles.new_full((len(quantiles), *size), torch.nan).index_copy(2, at, quantiles)
+        return type(self)(
+            sums=self.sums.new_zeros(len(self.sums), *size).index_copy(2, at, self.sums),
+            lows=self.lows.new_full((len(self.lows), *size), torch.inf).index_copy(2, at, self.lows),
+            quantiles=quantiles,
+        )
 
     def to_dict(self) -> dict[str, Tensor]:
         """Return plain tensors, for ranks to exchange or a file to keep; ``from_dict`` takes them back."""

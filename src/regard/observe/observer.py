@@ -3,22 +3,24 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from regard._errors import RegardError
+from regard.observe.alerts import Alerts
 from regard.observe.calls import AttentionCall
 from regard.observe.capture import Capture, Gradients
+from regard.observe.changes import ChangeScores
 from regard.observe.coverage import Coverage
 from regard.observe.layers import Layers
 from regard.observe.measure import Surroundings, measure, measure_gradients
 from regard.observe.moments import Moments
 from regard.observe.padding import Padding
 from regard.observe.plan import GRADIENT_STATISTICS, Plan
-from regard.observe.recorders import Recorder
+from regard.observe.recorders import LogRecorder, Recorder, Recorders
 
 __all__ = ["LastCall", "Observer", "blocks_of", "first_tensor"]
 
@@ -34,12 +36,14 @@ class LastCall:
         step: when.
         query_ids: (batch, q_len) ids of the tokens that ask, or None where they are not known.
         key_ids: (batch, kv_len) likewise of the keys.
+        query_mask: bool (batch, q_len), True = the query is no padding, or None where the input does not say.
     """
 
     call: AttentionCall
     step: int
     query_ids: Tensor | None
     key_ids: Tensor | None
+    query_mask: Tensor | None
 
 
 @dataclass
@@ -60,20 +64,26 @@ class Observer:
     Args:
         layers: the model's attention layers.
         plan: what to look at.
-        recorder: where each step's statistics go besides the totals.
+        recorders: where each step's statistics go besides the totals.
         counts_forwards: whether a hook tells where a forward begins; otherwise a step begins when a layer comes again.
     """
 
-    def __init__(self, layers: Layers, plan: Plan, recorder: Recorder | None, *, counts_forwards: bool = True) -> None:
+    def __init__(
+        self, layers: Layers, plan: Plan, recorders: Sequence[Recorder] = (), *, counts_forwards: bool = True
+    ) -> None:
         self.layers = layers
         self.plan = plan
         self.coverage = {name: Coverage(layer=name) for name in layers.attention}
         self.totals: dict[tuple[str, str], Moments] = {}
+        self.changes = ChangeScores()
         self.kept: dict[str, LastCall] = {}
         self.calls: deque[dict[str, Any]] = deque(maxlen=_LAST_CALLS)
         self.seconds = 0.0
         self.kernels: Counter[str] = Counter()
-        self._recorder = recorder
+        log = next((one for one in recorders if isinstance(one, LogRecorder)), None)
+        self._log = log or LogRecorder()
+        self._recorders = Recorders(recorders if log else (*recorders, self._log))
+        self._alerts = Alerts(self.changes, plan.statistics, self._log)
         self._counts_forwards = counts_forwards
         self._told_step = False
         self._forward = _Forward()
@@ -99,6 +109,7 @@ class Observer:
         self.capture.reset()
         self._told_step = True
         self._forward = _Forward(step=step)
+        self._alerts.look(step)
 
     def begin_forward(self, arguments: Mapping[str, Any]) -> None:
         """Note that the model's forward begins with ``arguments``; parameters without an argument are None."""
@@ -106,6 +117,7 @@ class Observer:
         self.layers.begin_forward()
         before = self._forward
         step, calls = (before.step, before.calls) if self._told_step else (before.step + 1, 0)
+        self._alerts.look(step)
         self._forward = _Forward(
             step=step, calls=calls, padding=Padding.of(arguments), token_ids=_token_ids(arguments)
         )  # fmt: skip
@@ -115,6 +127,11 @@ class Observer:
         self.capture.reset()
         before = self._forward
         self._forward = _Forward(step=before.step, calls=before.calls)
+
+    def end(self) -> None:
+        """Note that nobody watches any more: tell the log what is waiting."""
+        self.capture.reset()
+        self._log.flush()
 
     def enter_block(self, block: str, residual: Tensor) -> None:
         """Note what enters the block of this name."""
@@ -141,19 +158,17 @@ class Observer:
         entry = self._count(layer, call, step)
         if not self.plan.wants(layer):
             return
-        crosses = entry.last_kind == "cross"
-        if self.plan.keeps(layer):
-            query_ids, key_ids = self._tokens_of(layer, crosses)
-            self.kept[layer] = LastCall(call=call.clone(), step=step, query_ids=query_ids, key_ids=key_ids)
-        statistics = self.plan.due(step)
-        if not statistics:
-            return
-        in_decoder = self.layers.in_decoder(layer)
+        crosses, in_decoder = entry.last_kind == "cross", self.layers.in_decoder(layer)
         surroundings = Surroundings(
             padded_rows=forward.padding.of_rows(call, in_decoder=in_decoder),
             padded_keys=forward.padding.of_keys(call, in_decoder=in_decoder, crosses=crosses),
             residual=self._residual_of(layer),
         )
+        if self.plan.keeps(layer):
+            self._keep(layer, call, step, surroundings, crosses=crosses)
+        statistics = self.plan.due(step)
+        if not statistics:
+            return
         try:
             measured = measure(
                 call,
@@ -172,6 +187,13 @@ class Observer:
         entry.missing |= measured.missing
         for names, moments in measured.groups:
             self._add(step, layer, names, moments)
+
+    def _keep(self, layer: str, call: AttentionCall, step: int, around: Surroundings, *, crosses: bool) -> None:
+        query_ids, key_ids = self._tokens_of(layer, crosses)
+        query_mask = None if around.padded_rows is None else ~around.padded_rows
+        self.kept[layer] = LastCall(
+            call=call.clone(), step=step, query_ids=query_ids, key_ids=key_ids, query_mask=query_mask
+        )  # fmt: skip
 
     def _begins_step(self, layer: str) -> bool:
         """Return whether a step begins with this call, where neither a hook nor a person tells."""
@@ -204,8 +226,8 @@ class Observer:
             one = moments.pick(index)
             before = self.totals.get((layer, name))
             self.totals[layer, name] = one if before is None else before.merge(one)
-        if self._recorder is not None:
-            self._recorder.add(step, layer, statistics, moments)
+        self.changes.add(step, layer, statistics, moments)
+        self._recorders.add(step, layer, statistics, moments)
 
     def _residual_of(self, layer: str) -> Tensor | None:
         """Return what entered the innermost block around ``layer``."""

@@ -2,16 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from regard._errors import ArgumentError
 from regard.observe.coverage import Coverage, kernels_of, uncovered_reason
+from regard.observe.explanation import Explanation
+from regard.observe.kept import Kept, TopKey, explain
 from regard.observe.moments import Moments
-from regard.observe.observer import Observer
+from regard.observe.observer import LastCall, Observer
 from regard.observe.plan import STATISTICS
 from regard.observe.ranks import gathered
+from regard.observe.table import Table
+from regard.observe.words import token_texts
 
 __all__ = ["STATISTICS", "View"]
 
@@ -45,22 +49,105 @@ class View:
         """Dotted names of the modules whose statistics were taken, in the order of the model's first call."""
         return list(dict.fromkeys(layer for layer, _ in self._observer.totals))
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> Table:
         """Return one plain row per layer, head and statistic over everything seen.
 
         Each row has ``layer``, ``statistic``, ``head``, ``mean``, ``se`` (standard error; 0 where every row was taken),
         ``minimum``, ``maximum``, ``num_rows`` and ``num_empty_rows``; then how the means of single sequences lie:
         ``sequence_std``, ``sequence_minimum``, ``sequence_maximum`` and ``sequence_share``, the share of the variance
-        that lies between sequences.
+        that lies between sequences. ``Table.df()`` and ``Table.pl()`` make a data frame of them.
         """
         return _table(self._observer.totals)
 
-    def gathered(self) -> list[dict[str, Any]]:
+    def inconsistent(self, threshold: float = 8.0) -> Table:
+        """Return the layers, heads and statistics whose last step lies far from the steps before it.
+
+        Args:
+            threshold: least robust score, in standard deviations of a normal distribution; see ``ChangeScores``.
+        """
+        return Table(self._observer.changes.inconsistent(threshold))
+
+    def changes(self, layer: str, statistic: str) -> Tensor:
+        """Return the robust change score of each head, (heads,): how far the last step lies from those before it."""
+        return self._observer.changes.scores(self._one(layer, self.layers, "statistics"), statistic)
+
+    def gathered(self) -> Table:
         """Return the table over all processes of ``torch.distributed``, the same in each; every process must call it.
 
         Sums merge, so that it equals the table of one process that saw all the rows, to float64 rounding.
         """
         return _table(gathered(self._observer.totals))
+
+    # single weights
+
+    def kept(self, layer: str, *, tokenizer: Any = None) -> Kept:
+        """Return the last call of ``layer`` to look at closely; ``watch(..., keep=True)`` keeps it.
+
+        Args:
+            layer: dotted name of an attention layer, or of a module that holds exactly one.
+            tokenizer: names the tokens: a ``transformers`` tokenizer, ``tokenizers.Tokenizer``, or a function from ids
+                to a list of tokens. None for no names.
+        """
+        name = self._one(layer, list(self._observer.kept), "a kept call; watch(..., keep=True) keeps them")
+        return _kept(self._observer.kept[name], tokenizer)
+
+    def weights(
+        self,
+        layer: str,
+        head: int,
+        *,
+        sequence: int = 0,
+        rows: Sequence[int] | slice | None = None,
+        keys: Sequence[int] | slice | None = None,
+    ) -> Tensor:
+        """Return a block of attention weights of the last call of ``layer``, (rows, keys), computed now.
+
+        Args:
+            layer: as for ``kept``.
+            head: which head.
+            sequence: which sequence of the batch.
+            rows: which queries; None for all.
+            keys: which keys; None for all.
+        """
+        return self.kept(layer).weights(head, sequence=sequence, rows=rows, keys=keys)
+
+    def top(
+        self, layer: str, head: int, query: int | str, *, sequence: int = 0, k: int = 10, tokenizer: Any = None
+    ) -> list[TopKey]:
+        """Return the ``k`` keys that a query puts most weight on, heaviest first.
+
+        Args:
+            layer: as for ``kept``.
+            head: which head.
+            query: its index, or the word that it is (then with a tokenizer).
+            sequence: which sequence of the batch.
+            k: how many keys.
+            tokenizer: as for ``kept``.
+        """
+        return self.kept(layer, tokenizer=tokenizer).top(head, query, sequence=sequence, k=k)
+
+    def explain(self, word: str | int, other: str | int, *, tokenizer: Any, sequence: int = 0) -> Explanation:
+        """Return how much every head of every kept layer looks from one word to another, both ways.
+
+        Args:
+            word: a word of the sequence, or the index of one of its tokens where it comes twice.
+            other: another one.
+            tokenizer: as for ``kept``.
+            sequence: which sequence of the batch.
+        """
+        if not self._observer.kept:
+            raise ArgumentError("explain needs kept calls, got none; watch(..., keep=True) keeps them.")
+        kept = {layer: _kept(last, tokenizer) for layer, last in self._observer.kept.items()}
+        return explain(kept, word, other, sequence=sequence)
+
+    def redundancy(self, layer: str, measure: Literal["cosine", "kl"] = "cosine") -> Tensor:
+        """Return how alike the maps of two heads are, (heads, heads), in the last call of ``layer``.
+
+        Args:
+            layer: as for ``kept``.
+            measure: ``"cosine"`` of the maps, or ``"kl"`` divergence of the row's head from the column's, in nats.
+        """
+        return self.kept(layer).redundancy(measure)
 
     # what was seen
 
@@ -74,9 +161,9 @@ class View:
                 entry.reason = uncovered_reason(self._observer.layers.modules[name], seen)
         return list(entries.values())
 
-    def calls(self) -> list[dict[str, Any]]:
+    def calls(self) -> Table:
         """Return the last calls, at most 1,000: step, layer, kind, mask, kernel, lengths, heads and type of each."""
-        return list(self._observer.calls)
+        return Table(self._observer.calls)
 
     def kernels(self) -> dict[str, int]:
         """Return how often each attention kernel ran."""
@@ -116,7 +203,7 @@ class View:
         raise ArgumentError(f"A layer with {what} is needed, got {layer!r}: {found}.")
 
 
-def _table(totals: Mapping[tuple[str, str], Moments]) -> list[dict[str, Any]]:
+def _table(totals: Mapping[tuple[str, str], Moments]) -> Table:
     rows: list[dict[str, Any]] = []
     for (layer, statistic), moments in totals.items():
         columns = {
@@ -133,6 +220,16 @@ def _table(totals: Mapping[tuple[str, str], Moments]) -> list[dict[str, Any]]:
         }
         plain = {name: column[0].tolist() for name, column in columns.items()}
         where = {"layer": layer, "statistic": statistic}
-        heads = range(moments.num_rows.shape[1])
+        seen = (moments.num_rows + moments.num_empty)[0] > 0
+        heads = range(len(seen)) if not bool(seen.any()) else seen.nonzero()[:, 0].tolist()
         rows += [{**where, "head": head, **{name: plain[name][head] for name in plain}} for head in heads]
-    return rows
+    return Table(rows)
+
+
+def _kept(last: LastCall, tokenizer: Any) -> Kept:
+    named: dict[str, Any] = {}
+    for name, ids in (("query_tokens", last.query_ids), ("key_tokens", last.key_ids)):
+        length = last.call.q_len if name == "query_tokens" else last.call.kv_len
+        if tokenizer is not None and ids is not None and tuple(ids.shape) == (last.call.batch, length):
+            named[name] = [token_texts(tokenizer, sequence.tolist()) for sequence in ids]
+    return Kept(call=last.call, step=last.step, query_mask=last.query_mask, **named)

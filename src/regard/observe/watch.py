@@ -14,7 +14,7 @@ from regard.observe.adapters import Adapter, Adapters
 from regard.observe.layers import Layers, unwrapped
 from regard.observe.observer import Observer, blocks_of, first_tensor
 from regard.observe.plan import RESIDUAL_STATISTICS, Plan
-from regard.observe.recorders import Recorder, Recorders
+from regard.observe.recorders import Recorder
 from regard.observe.view import View
 
 __all__ = ["Watch", "watch"]
@@ -41,7 +41,7 @@ class Watch:
         self._compiles_itself = getattr(model, "_compiled_call_impl", None) is not None
         self._hooks_root = not isinstance(model, _UNHOOKED) and not self._compiles_itself
         self._hooks_blocks = not self._compiles_itself and not hasattr(model, "_orig_mod")
-        recorders = None if recorder is None else Recorders(recorder)
+        recorders = recorder if isinstance(recorder, Sequence) else () if recorder is None else (recorder,)
         self._observer = Observer(layers, plan, recorders, counts_forwards=self._hooks_root)
         self._handles: list[RemovableHandle] = []
         self._watching = False
@@ -69,7 +69,7 @@ class Watch:
         if self._watching:
             self._watching = False
             taps.remove(self._observer.capture)
-            self._observer.capture.reset()
+            self._observer.end()
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()

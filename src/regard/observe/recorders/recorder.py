@@ -37,14 +37,14 @@ class Recorders:
     """Several recorders as one.
 
     Args:
-        recorders: one or several.
+        recorders: what they are.
 
     Raises:
         ArgumentError: something that is not a recorder.
     """
 
-    def __init__(self, recorders: Recorder | Sequence[Recorder]) -> None:
-        self._all = tuple(recorders) if isinstance(recorders, Sequence) else (recorders,)
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self._all = tuple(recorders)
         for recorder in self._all:
             if not isinstance(recorder, Recorder):
                 raise ArgumentError(f"A recorder must have add, flush and close, got {type(recorder).__name__}.")
