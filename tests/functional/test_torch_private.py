@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from regard._errors import UnsupportedError
-from regard.functional import as_bias, causal_mask, reference
+from regard.functional import as_bias, causal_mask, reference, row_statistics
 from regard.functional.impl import torch_private
-from regard.functional.impl.torch_private import cpu_flash_available, flash_with_lse
+from regard.functional.impl.torch_private import cpu_flash_available, flash_with_lse, product_of_transposed
 
 
 def as_one_bias(case, dtype):
@@ -60,3 +60,30 @@ def test_a_torch_without_the_operator_is_named(monkeypatch):
     assert not cpu_flash_available(query, query, query)
     with pytest.raises(UnsupportedError, match="a PyTorch with _no_such_operator, which 2"):
         flash_with_lse(query, query, query)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_product_of_transposed_is_as_exact_as_matmul(heads):
+    left = torch.randn(2, 300, heads, 64).transpose(1, 2)
+    right = torch.randn(2, 400, heads, 64).transpose(1, 2)
+    product = product_of_transposed(left, right)
+    exact = left.double() @ right.double().mT
+    assert product is not None, "PyTorch's CPU builds come with oneDNN"
+    assert (product - exact).abs().max() <= 2 * (left @ right.mT - exact).abs().max()
+
+
+def test_product_of_transposed_leaves_small_and_float64_products_to_matmul():
+    assert product_of_transposed(torch.randn(1, 1, 8, 64), torch.randn(1, 1, 8, 64)) is None
+    large = torch.randn(1, 1, 400, 64, dtype=torch.float64)
+    assert product_of_transposed(large, large) is None
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_statistics_of_long_rows_are_those_of_dense_weights(causal):
+    query, key = (torch.randn(1, 700, 2, 32).transpose(1, 2) for _ in range(2))
+    taken = row_statistics(query, key, statistics=["entropy", "distance"], causal=causal)
+    scores = query.double() @ key.double().mT / 32**0.5
+    if causal:
+        scores = scores.masked_fill(~torch.ones(700, 700, dtype=torch.bool).tril(), -torch.inf)
+    expected = torch.special.entr(scores.softmax(-1)).sum(-1)
+    torch.testing.assert_close(taken.values["entropy"].double(), expected, atol=1e-5, rtol=0)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regard.functional.impl.torch_private import product_of_transposed
+
 __all__ = ["LN2", "LOG2E", "Grid", "Place", "ScoreBlocks", "accumulation_dtype", "positions_of"]
 
 LN2 = math.log(2.0)
@@ -20,6 +22,7 @@ LOG2E = 1.0 / LN2
 _BLOCK_SCORES = 1 << 19  # scores of one block: 2 MiB in float32, so that a block and its exponentials stay in cache
 _BLOCK_KEYS = 2048
 _CAUSAL_ROWS = 128
+_MOST_CAUSAL_ROWS = 128
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -97,8 +100,8 @@ class Grid(ABC):
         """
         batch, kv_heads, group, num_rows = self.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        # Causal rows are taken a quarter at a time, so that the first ones need not meet the last keys.
-        most_rows = max(_CAUSAL_ROWS, -(-num_rows // 4)) if self.causal else num_rows
+        # Causal rows are taken a few at a time, so that the first ones need not meet the last keys.
+        most_rows = max(_CAUSAL_ROWS, min(_MOST_CAUSAL_ROWS, -(-num_rows // 4))) if self.causal else num_rows
         row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // (per_row * (kv_heads if whole_heads else 1))))
         head_step = kv_heads if whole_heads else max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
         per_sequence = per_row * row_step * head_step
@@ -114,8 +117,11 @@ class Grid(ABC):
     def key_slices(self, place: Place) -> Iterator[slice]:
         """Yield slices of keys that some rows of ``place`` may see: blocks beyond the causal corner are skipped."""
         stop = min(self.kv_len, place.last + 1) if self.causal else self.kv_len
-        for start in range(0, stop, _BLOCK_KEYS):
-            yield slice(start, min(start + _BLOCK_KEYS, stop))
+        # Keys that all rows may see are kept apart from the causal corner, so that only the corner is masked.
+        corner = place.first + 1 if self.causal and place.first >= _CAUSAL_ROWS else stop
+        for start, end in ((0, min(corner, stop)), (corner, stop)):
+            for first in range(start, end, _BLOCK_KEYS):
+                yield slice(first, min(first + _BLOCK_KEYS, end))
 
     def position_tensor(self, place: Place) -> Tensor:
         """Return the positions of the rows of ``place``, int64, broadcasting to (batch, kv_heads, group, rows)."""
@@ -248,6 +254,9 @@ def _times_transposed(query_rows: Tensor, key: Tensor) -> Tensor:
     Models keep (batch, len, heads, head_dim) in memory: its batch and heads are not one axis, and ``matmul`` would copy
     all keys in order to make them one, which for few rows takes several times as long as the product itself.
     """
+    products = product_of_transposed(query_rows, key)
+    if products is not None:
+        return products
     batch, kv_heads = key.shape[:2]
     if batch == 1 or key.device.type != "cpu" or key.stride(0) == kv_heads * key.stride(1):
         return query_rows @ key.mT

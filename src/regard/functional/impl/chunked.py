@@ -19,28 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from regard.functional.impl.blocks import LN2, LOG2E, Place, ScoreBlocks
 
-__all__ = ["chunked", "chunked_with_lse"]
+__all__ = ["chunked_with_lse"]
 
 _LEVELS = 1 << 16
-
-
-def chunked(
-    query: Float[Tensor, "batch heads q_len head_dim"],
-    key: Float[Tensor, "batch kv_heads kv_len head_dim"],
-    value: Float[Tensor, "batch kv_heads kv_len value_dim"],
-    *,
-    attn_mask: Tensor | None = None,
-    attn_bias: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    softcap: float | None = None,
-    dropout_p: float = 0.0,
-) -> Float[Tensor, "batch heads q_len value_dim"]:
-    """Return attention block by block; arguments as ``regard.functional.attention``, masks of four axes."""
-    return chunked_with_lse(
-        query, key, value,
-        attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, scale=scale, softcap=softcap, dropout_p=dropout_p,
-    )[0]  # fmt: skip
 
 
 def chunked_with_lse(

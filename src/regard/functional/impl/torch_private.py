@@ -1,13 +1,17 @@
-"""The one module that touches private parts of PyTorch: its CPU flash kernel together with the log-sum-exp it computes.
+"""The one computing module that touches private parts of PyTorch: its CPU flash kernel with the log-sum-exp, oneDNN.
 
 The public ``scaled_dot_product_attention`` keeps the log-sum-exp to itself. Below it, ``aten`` has one operator per
 kernel; the CPU one returns the log-sum-exp unpadded and in natural units for every dtype. On a GPU the operators
 (``_scaled_dot_product_flash_attention``, ``…_efficient_attention``, ``…_cudnn_attention``) differ from version to
 version in whether they return it, in which units and with how much padding, so they are not called from here: whoever
 catches their call takes what they returned.
+
+Products of float32 go to MKL, which reaches less than half of what oneDNN does on processors of AMD, and PyTorch calls
+oneDNN for float32 only within convolutions and compiled code. The operator that compiled code calls is used here.
 """
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -15,8 +19,9 @@ from torch import Tensor
 
 from regard._errors import UnsupportedError
 
-__all__ = ["cpu_flash_available", "flash_with_lse"]
+__all__ = ["cpu_flash_available", "flash_with_lse", "product_of_transposed"]
 
+_FEWEST_PRODUCTS = 1 << 16  # below this oneDNN is no faster
 _OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
 
 
@@ -64,6 +69,26 @@ def flash_with_lse(
         empty = (attn_bias == -torch.inf).all(-1)
         lse = lse.masked_fill(empty, -torch.inf)
     return output, lse
+
+
+def product_of_transposed(left: Tensor, right: Tensor) -> Tensor | None:
+    """Return left · rightᵀ of (batch, heads, ·, width), or None where oneDNN is not there or no faster.
+
+    Operands are copied into the order that it wants, a matrix at a time: others take it a thousand times as long.
+    """
+    size = left.shape[2] * right.shape[2]
+    if size < _FEWEST_PRODUCTS or left.device.type != "cpu" or left.dtype != torch.float32 or not _has_onednn():
+        return None
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    places = [(batch, head) for batch in range(left.shape[0]) for head in range(left.shape[1])]
+    products = [linear(left[at].contiguous(), right[at].contiguous(), None, "none", [], "") for at in places]
+    whole = products[0][None] if len(products) == 1 else torch.stack(products)
+    return whole.reshape(*left.shape[:2], *whole.shape[1:])
+
+
+@cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _obstacle(query: Tensor, key: Tensor, value: Tensor) -> str | None:
