@@ -98,6 +98,26 @@ def test_json_is_plain_rows(regard_command: Command, tiny_pretrained: Path) -> N
     assert {row["statistic"] for row in rows} == {"entropy", "max_weight"}
 
 
+def test_two_words_are_explained_both_ways(regard_command: Command, tiny_pretrained: Path) -> None:
+    code, out, err = regard_command("watch", tiny_pretrained, *TEXTS, "--explain", "wheat", "corn")
+    assert (code, err) == (0, "")
+    assert "wheat → corn" in out
+    assert "corn → wheat" in out
+    code, out, _ = regard_command("watch", tiny_pretrained, *TEXTS, "--explain", "wheat", "corn", "--json")
+    rows = json.loads(out)
+    assert {(row["query"], row["key"]) for row in rows} == {("wheat", "corn"), ("corn", "wheat")}
+    assert all(0 <= row["weight"] <= 1 for row in rows)
+
+
+def test_a_word_that_is_not_there_is_refused_with_those_that_are(
+    regard_command: Command, tiny_pretrained: Path
+) -> None:
+    code, _, err = regard_command("watch", tiny_pretrained, *TEXTS, "--explain", "wheat", "rye")
+    assert code != 0
+    assert "got 'rye'; there are:" in err
+    assert "corn" in err
+
+
 def test_layers_can_be_chosen(regard_command: Command, tiny_pretrained: Path) -> None:
     _, out, _ = regard_command("watch", tiny_pretrained, "the bank", "--layers", "*.layer.1.*", "--json")
 

@@ -42,11 +42,16 @@ def watch(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only these layers, such as '*.layer.0.*'; may be repeated."),
     ] = None,
+    explain: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="WORD WORD", help="Also show how much each head looks from one word to the other."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list of plain rows instead of tables.")] = False,
 ) -> None:
     """Read texts with a model and show every head of every layer, exactly, computed beside its own kernel.
 
-    Texts are read one by one, so that nothing is padded; a value is the mean over their tokens.
+    Texts are read one by one, so that nothing is padded; a value is the mean over their tokens. --explain looks at the
+    last text.
     """
     from rich.console import Console
 
@@ -56,13 +61,14 @@ def watch(
     given = _texts(texts or [], file)
     statistics = _statistics(statistic or [_DEFAULT])
     loaded = LocalModel.open(model)
-    with watch_model(loaded.module, statistics, layers=layers or None) as view:
+    with watch_model(loaded.module, statistics, layers=layers or None, keep=explain is not None) as view:
         read = [loaded.read(text) for text in given]
     rows = [dict(row) for row in view.table()]
     _check_rows(rows, view, layers, statistic or [])
     notes = _notes(loaded, read)
+    explained = None if explain is None else view.explain(*explain, tokenizer=loaded.tokenizer)
     if json:
-        _print_json(rows)
+        _print_json(rows if explained is None else list(explained.table()))
         for line in (*_gaps(view), *notes):
             typer.echo(f"regard: {line}", err=True)
         return
@@ -72,6 +78,9 @@ def watch(
     for table in _tables(rows):
         console.print()
         table.print(console)
+    if explained is not None:
+        console.print()
+        console.print(explained)
     console.print()
     for line in (*_facts(view, rows), *_gaps(view), *notes):
         _say(console, line)
