@@ -20,7 +20,8 @@ from report import Report, Table, parser
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regard.observe import STATISTICS, watch
+from regard.functional import ROW_STATISTICS
+from regard.observe import watch
 from regard.train import choose_hardware
 
 __all__ = ["main"]
@@ -66,11 +67,13 @@ class Peer:
     entropy: bool = False
 
 
+_MASSES = ("entropy", "collision", "first_mass", "self_mass", "padding_mass")
 _WATCHED = {
     "off": Peer(),
     "watch, default statistics": Peer(statistics="default"),
     "watch, entropy only": Peer(statistics=("entropy",)),
-    "watch, all statistics": Peer(statistics=tuple(STATISTICS)),
+    "watch, entropy, collision and masses": Peer(statistics=_MASSES),
+    "watch, all of rows": Peer(statistics=tuple(ROW_STATISTICS)),
     "watch, 64 sampled rows": Peer(statistics="default", rows=64),
 }
 _EAGER = {

@@ -18,13 +18,22 @@ WATCHED = [
     "off",
     "watch, default statistics",
     "watch, entropy only",
-    "watch, all statistics",
+    "watch, entropy, collision and masses",
+    "watch, all of rows",
     "watch, 64 sampled rows",
 ]
 EAGER = ["eager", "eager, with maps", "eager, with maps and entropy"]
 TRAINERS = ["Trainer, defaults", "Trainer, equal work", "Trainer, equal work, our batches"]
+LONG = ["off", "watch, entropy, collision and masses", "watch, 64 sampled rows"]
+ON_REQUEST = [
+    "weights of a kept call",
+    "watched forward and its weights",
+    "one forward, unwatched",
+    "1 forwards, for identity blocks",
+]
 PEERS = {
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
+    "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
     "watch": [[*WATCHED, *EAGER], WATCHED],
 }
@@ -53,7 +62,7 @@ def test_every_program_is_listed():
 
 
 @pytest.mark.parametrize(
-    "name", ["help", pytest.param("trainer", marks=pytest.mark.data), pytest.param("watch", marks=pytest.mark.data)]
+    "name", ["help", *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "trainer", "watch"))]
 )
 def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
     files = {"json": tmp_path / "out.json", "markdown": tmp_path / "out.md"}
