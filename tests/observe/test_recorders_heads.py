@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from regard._errors import RecordError
 from regard.modules import MultiHeadAttention
 from regard.observe import HeadRecorder, watch
-from regard.records import Run
+from regard.records import HeadTable, Run
 
 
 @pytest.fixture
@@ -72,3 +73,32 @@ def test_calls_of_one_step_are_merged(run: Run) -> None:
     found = run.heads.query("SELECT step, num_rows FROM heads")
     assert found["step"].tolist() == [1] * 4
     assert set(found["num_rows"].tolist()) == {2 * 7 + 2 * 5}
+
+
+def test_rows_that_could_not_be_written_are_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = MultiHeadAttention(16, 4)
+    recorder = HeadRecorder(run.heads)
+    append = HeadTable.append
+    monkeypatch.setattr(HeadTable, "append", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with watch(layer, ["entropy"], recorder=recorder):
+        layer(torch.randn(2, 7, 16))
+        with pytest.raises(RecordError, match="HeadRecorder failed with OSError: disk full"):
+            recorder.flush()
+        monkeypatch.setattr(HeadTable, "append", append)
+        layer(torch.randn(2, 7, 16))
+    recorder.close()
+    found = run.heads.query("SELECT DISTINCT step FROM heads ORDER BY step")
+    assert found["step"].tolist() == [1, 2]
+
+
+def test_a_step_is_never_split_over_two_parts(run: Run) -> None:
+    layer = MultiHeadAttention(16, 4)
+    with HeadRecorder(run.heads, flush_rows=1) as recorder, watch(layer, ["entropy"], recorder=recorder) as view:
+        for step in (1, 2):
+            view.at(step)
+            layer(torch.randn(2, 7, 16))
+            layer(torch.randn(2, 5, 16))
+    found = run.heads.query("SELECT step, num_rows FROM heads ORDER BY step")
+    assert found["step"].tolist() == [1] * 4 + [2] * 4
+    assert set(found["num_rows"].tolist()) == {2 * 7 + 2 * 5}
+    assert len(list((run.folder / "heads").iterdir())) == 2

@@ -145,6 +145,7 @@ class Fit:
                     self._checkpoint(clock)
         finally:
             self._progress.stop()
+            self._recorder.close()
         return {"steps": self._total, **self._state}
 
     def _resume(self) -> None:

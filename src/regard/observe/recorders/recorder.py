@@ -1,6 +1,7 @@
 """What a recorder is, and several as one."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol, runtime_checkable
 
 from regard._errors import ArgumentError
@@ -55,11 +56,13 @@ class Recorders:
             recorder.add(step, layer, statistics, moments)
 
     def flush(self) -> None:
-        """Flush each."""
-        for recorder in self._all:
-            recorder.flush()
+        """Flush each, also after one that could not."""
+        with ExitStack() as stack:
+            for recorder in reversed(self._all):
+                stack.callback(recorder.flush)
 
     def close(self) -> None:
-        """Close each."""
-        for recorder in self._all:
-            recorder.close()
+        """Close each, also after one that could not."""
+        with ExitStack() as stack:
+            for recorder in reversed(self._all):
+                stack.callback(recorder.close)
