@@ -81,6 +81,21 @@ def test_an_error_after_the_end_changes_nothing(tmp_path: Path) -> None:
     assert Run.open(tmp_path).info.status is Status.FINISHED
 
 
+def test_a_recorder_that_fails_at_the_end_fails_the_run(tmp_path: Path) -> None:
+    class Full(Kept):
+        def flush(self) -> None:
+            raise OSError("no space left")
+
+    folder = RunFolder(tmp_path, FACTS, step=0)
+    session = Session(MultiHeadAttention(8, 2), options={}, recorders=[Full()], folder=folder, step=0)
+    with pytest.raises(OSError, match="no space left") as raised:
+        session.finish()
+    with pytest.raises(OSError, match="no space left"):
+        session.fail(raised.value)
+    info = Run.open(tmp_path).info
+    assert (info.status, info.message) == (Status.FAILED, "OSError: no space left (after step 0)")
+
+
 def test_times_and_calls_of_a_resumed_run_add_up(tmp_path: Path) -> None:
     model = MultiHeadAttention(8, 2)
     for begin in (0, 1):

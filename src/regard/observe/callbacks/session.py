@@ -187,12 +187,12 @@ class Session:
         """End the session of a training that came to its end; all ranks must call it."""
         if not self._open:
             return
-        self._open = False
         self._watch.stop()
         self.share()
         self._write_steps()
         self.flush()
         self._close_own()
+        self._open = False
         self._finished = True
         if self._folder is not None:
             self._folder.finish(self._step, self.view)
@@ -203,16 +203,18 @@ class Session:
             return
         self._open = False
         self._watch.stop()
-        for (step, layer, statistics), moments in self._waiting.items():
-            self._record(step, layer, statistics, moments)
-        self._waiting.clear()
-        self._settle([self._take_numbers()])
-        self._shared.update(step for step, told in self._told.items() if "loss" in told)
-        self._write_steps()
-        self.flush()
-        self._close_own()
-        if self._folder is not None:
-            self._folder.fail(self._step, self.view, error)
+        try:
+            for (step, layer, statistics), moments in self._waiting.items():
+                self._record(step, layer, statistics, moments)
+            self._waiting.clear()
+            self._settle([self._take_numbers()])
+            self._shared.update(step for step, told in self._told.items() if "loss" in told)
+            self._write_steps()
+            self.flush()
+            self._close_own()
+        finally:
+            if self._folder is not None:
+                self._folder.fail(self._step, self.view, error)
 
     def _record(self, step: int, layer: str, statistics: tuple[str, ...], moments: Moments) -> None:
         for recorder in self._recorders:
