@@ -160,7 +160,9 @@ class Observer:
             return
         crosses, in_decoder = entry.last_kind == "cross", self.layers.in_decoder(layer)
         surroundings = Surroundings(
-            padded_rows=forward.padding.of_rows(call, in_decoder=in_decoder),
+            padded_rows=forward.padding.of_rows(
+                call, in_decoder=in_decoder, crosses=self.layers.crosses(layer) is True
+            ),
             padded_keys=forward.padding.of_keys(call, in_decoder=in_decoder, crosses=crosses),
             residual=self._residual_of(layer),
         )
