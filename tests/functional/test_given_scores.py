@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from regard._errors import ArgumentError, DtypeError
-from regard.functional import ROW_STATISTICS, reference, row_statistics, statistics_of_scores
+from regard.functional import (
+    ROW_STATISTICS,
+    column_statistics,
+    column_statistics_of_scores,
+    reference,
+    row_statistics,
+    statistics_of_scores,
+)
 from regard.functional.definitions import VALUE_STATISTICS
 from regard.functional.impl import blocks
 
@@ -94,3 +101,22 @@ def test_bad_input_is_refused_in_one_sentence(arguments, error, message):
     statistics = ["contribution"] if "value" in arguments else ["entropy"]
     with pytest.raises(error, match=message):
         statistics_of_scores(torch.zeros(1, 4, 3, 5), **{"statistics": statistics, **arguments})
+
+
+@pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min])
+def test_columns_of_scores_are_those_of_query_and_key(lowest):
+    query, key = torch.randn(2, 3, 9, 8), torch.randn(2, 3, 9, 8)
+    counted = torch.arange(9) < torch.tensor([[9], [6]])
+    names = ["received_gini", "heavy_hitter_mass"]
+    expected = column_statistics(query, key, statistics=names, query_mask=counted, causal=True)
+    scores = (query @ key.mT / 8**0.5).masked_fill(~torch.ones(9, 9, dtype=torch.bool).tril(), lowest)
+    found = column_statistics_of_scores(scores, statistics=names, query_mask=counted)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_columns_of_scores_refuse_what_they_do_not_know():
+    with pytest.raises(ArgumentError, match="names out of received_gini"):
+        column_statistics_of_scores(torch.zeros(1, 1, 2, 2), statistics=["gini"])
+    with pytest.raises(ArgumentError, match=r"must be \(batch, heads, q_len, kv_len\)"):
+        column_statistics_of_scores(torch.zeros(2, 2), statistics=["received_gini"])

@@ -7,7 +7,7 @@ torch, and nothing else of regard.
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
 from regard.functional.columns import column_statistics, received_mass
 from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition
-from regard.functional.given_scores import statistics_of_scores
+from regard.functional.given_scores import column_statistics_of_scores, statistics_of_scores
 from regard.functional.masks import (
     as_bias,
     causal_mask,
@@ -41,6 +41,7 @@ __all__ = [
     "attention_weights",
     "causal_mask",
     "column_statistics",
+    "column_statistics_of_scores",
     "combine",
     "cosine",
     "document_mask",

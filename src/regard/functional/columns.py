@@ -13,7 +13,7 @@ from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_streaming import column_sums, stream
 from regard.functional.masks import num_seeing_queries
 
-__all__ = ["column_statistics", "received_mass"]
+__all__ = ["check_column_names", "column_statistics", "measure_columns", "received_mass"]
 
 
 def received_mass(
@@ -94,9 +94,7 @@ def column_statistics(
         >>> column_statistics(query, key, statistics=["received_gini", "heavy_hitter_mass"])
         {'received_gini': tensor([[0.7500]]), 'heavy_hitter_mass': tensor([[1.]])}
     """
-    unknown = [name for name in statistics if name not in COLUMN_STATISTICS]
-    if unknown:
-        raise ArgumentError(f"statistics must be names out of {', '.join(COLUMN_STATISTICS)}; got {unknown}.")
+    check_column_names(statistics)
     with quiet(query):
         counted = check_query_mask(query_mask, query)
         call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
@@ -110,8 +108,20 @@ def column_statistics(
             query_mask=counted,
             device=query.device,
         )
-        measures = {"received_gini": _gini, "heavy_hitter_mass": _heavy_hitter_mass}
-        return {name: measures[name](received, num_queries) for name in statistics}
+        return measure_columns(received, num_queries, statistics)
+
+
+def check_column_names(statistics: Sequence[str]) -> None:
+    """Refuse names that are not in ``COLUMN_STATISTICS``."""
+    unknown = [name for name in statistics if name not in COLUMN_STATISTICS]
+    if unknown:
+        raise ArgumentError(f"statistics must be names out of {', '.join(COLUMN_STATISTICS)}; got {unknown}.")
+
+
+def measure_columns(received: Tensor, num_queries: Tensor, statistics: Sequence[str]) -> dict[str, Tensor]:
+    """Return name -> (batch, heads), from the weight that each key received and the number of queries that see it."""
+    measures = {"received_gini": _gini, "heavy_hitter_mass": _heavy_hitter_mass}
+    return {name: measures[name](received, num_queries) for name in statistics}
 
 
 def _received(call: RowsCall, counted: Tensor | None) -> Tensor:

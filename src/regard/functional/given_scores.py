@@ -7,14 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError
-from regard.functional.call import quiet, value_norms
+from regard.functional.call import check_query_mask, quiet, value_norms
+from regard.functional.columns import check_column_names, measure_columns
 from regard.functional.definitions import VALUE_STATISTICS, check_names
 from regard.functional.impl.blocks import LOG2E, Grid, Place, accumulation_dtype, positions_of
 from regard.functional.impl.completion import Rows, bases
-from regard.functional.impl.statistics_streaming import stream
+from regard.functional.impl.statistics_streaming import column_sums, stream
 from regard.functional.statistics import RowStatistics
 
-__all__ = ["statistics_of_scores"]
+__all__ = ["column_statistics_of_scores", "statistics_of_scores"]
+
+_COUNTED_AT_ONCE = 1 << 20
 
 
 def statistics_of_scores(
@@ -49,10 +52,7 @@ def statistics_of_scores(
         tensor([1., 2., 3.])
     """
     check_names(statistics, value is not None)
-    if not scores.dtype.is_floating_point:
-        raise DtypeError(f"scores must be floating, got {scores.dtype}; give them as they go into the softmax.")
-    if scores.ndim != 4:
-        raise ArgumentError(f"scores must be (batch, heads, q_len, kv_len), got the shape {tuple(scores.shape)}.")
+    _check_scores(scores)
     with quiet(scores):
         norms = _norms(scores, value) if bases(statistics) & VALUE_STATISTICS else None
         blocks = _GivenScores(
@@ -68,6 +68,56 @@ def statistics_of_scores(
             num_keys=num_keys,
             route=dict.fromkeys(statistics, "streaming"),
         )
+
+
+def column_statistics_of_scores(
+    scores: Float[Tensor, "batch heads q_len kv_len"],
+    *,
+    statistics: Sequence[str],
+    query_mask: Tensor | None = None,
+) -> dict[str, Float[Tensor, "batch heads"]]:
+    """Return how unevenly keys are looked at from masked scores, as ``column_statistics`` does from query and key.
+
+    Args:
+        scores: as for ``statistics_of_scores``.
+        statistics: names out of ``COLUMN_STATISTICS``.
+        query_mask: bool (batch, q_len), True = the query counts; all by default.
+
+    Raises:
+        ArgumentError: an unknown statistic, shapes that do not fit.
+        DtypeError: types that do not belong.
+
+    Example:
+        >>> column_statistics_of_scores(torch.zeros(1, 1, 3, 4), statistics=["received_gini"])
+        {'received_gini': tensor([[0.]])}
+    """
+    check_column_names(statistics)
+    _check_scores(scores)
+    with quiet(scores):
+        counted = check_query_mask(query_mask, scores)
+        blocks = _GivenScores(scores.detach(), 1, _check_positions(None, scores))
+        lse = stream(blocks, frozenset())["lse"]
+        received = column_sums(blocks, lse, None if counted is None else counted.to(blocks.dtype))
+        return measure_columns(received, _num_queries(scores, counted), statistics)
+
+
+def _num_queries(scores: Tensor, counted: Tensor | None) -> Tensor:
+    """Return how many counted queries may see each key, (batch, heads, kv_len), a few rows at a time."""
+    found = torch.zeros(scores.shape[0], scores.shape[1], scores.shape[3], dtype=torch.int64, device=scores.device)
+    step = max(1, _COUNTED_AT_ONCE // max(1, scores[:, :, 0].numel()))
+    for first in range(0, scores.shape[2], step):
+        seen = scores[:, :, first : first + step] > torch.finfo(scores.dtype).min / 2
+        if counted is not None:
+            seen &= counted[:, None, first : first + step, None]
+        found += seen.sum(2)
+    return found
+
+
+def _check_scores(scores: Tensor) -> None:
+    if not scores.dtype.is_floating_point:
+        raise DtypeError(f"scores must be floating, got {scores.dtype}; give them as they go into the softmax.")
+    if scores.ndim != 4:
+        raise ArgumentError(f"scores must be (batch, heads, q_len, kv_len), got the shape {tuple(scores.shape)}.")
 
 
 class _GivenScores(Grid):

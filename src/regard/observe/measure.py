@@ -13,6 +13,7 @@ from regard.functional import (
     ROW_STATISTICS,
     attention,
     column_statistics,
+    column_statistics_of_scores,
     key_mass,
     row_statistics,
     statistics_of_scores,
@@ -272,7 +273,7 @@ def _output_norm(look: _Look, sample: RowSample | None) -> Tensor | None:
     if look.output is None:
         return None
     output = look.output if sample is None else sample.pick(look.output)
-    norm: Tensor = torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(output, dim=-1, dtype=_wide(output))
     return norm
 
 
@@ -282,8 +283,13 @@ def _residual_norm(look: _Look, sample: RowSample | None) -> Tensor | None:
     if residual is None or residual.shape[:2] != (look.call.batch, look.call.q_len):
         return None
     rows = residual[:, None] if sample is None else sample.pick(residual[:, None])
-    norm: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=_wide(rows))
     return norm
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """Return the type that sums over ``tensor`` are made in."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> None:
@@ -295,8 +301,8 @@ def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> No
         values |= column_statistics(
             call.query, call.key, statistics=columns, query_mask=look.real, lse=call.lse, **call.masking
         )
-    elif columns:
-        found.missing |= dict.fromkeys(columns, "the model made its own scores; they are summed up by row only")
+    elif columns and call.scores is not None:
+        values |= column_statistics_of_scores(call.scores, statistics=columns, query_mask=look.real)
     for name, tensor in (("output_diversity", look.output), ("residual_diversity", look.residual)):
         if name not in names:
             continue
