@@ -11,7 +11,15 @@ from regard.observe.coverage import Coverage, merge_coverage
 from regard.observe.explanation import Explanation, PairWeights
 from regard.observe.kept import Kept, TopKey
 from regard.observe.moments import Moments
-from regard.observe.recorders import HeadRecorder, LogRecorder, PrometheusRecorder, Recorder, TrackerRecorder
+from regard.observe.recorders import (
+    HeadRecorder,
+    LogRecorder,
+    PlotJugglerRecorder,
+    PrometheusRecorder,
+    Recorder,
+    TensorBoardRecorder,
+    TrackerRecorder,
+)
 from regard.observe.table import Table
 from regard.observe.view import STATISTICS, View
 from regard.observe.watch import Watch, watch
@@ -29,9 +37,11 @@ __all__ = [
     "LogRecorder",
     "Moments",
     "PairWeights",
+    "PlotJugglerRecorder",
     "PrometheusRecorder",
     "Recorder",
     "Table",
+    "TensorBoardRecorder",
     "TopKey",
     "TrackerRecorder",
     "View",
