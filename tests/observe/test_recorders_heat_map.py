@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regard._errors import ArgumentError
-from regard.observe.recorders.heat_map import block_means, heat_map
+from regard.observe.recorders.heat_map import heat_map
 
 DARKEST, BRIGHTEST, GREY = (0x44, 0x01, 0x54), (0xFD, 0xE7, 0x25), (160, 160, 160)
 
@@ -68,19 +68,3 @@ def test_a_matrix_of_one_value_has_one_colour(value, colour):
 def test_what_is_no_matrix_is_refused(shape):
     with pytest.raises(ArgumentError, match=r"needs a matrix with cells, got shape \("):
         heat_map(np.zeros(shape))
-
-
-def test_a_large_matrix_is_averaged_by_blocks_and_keeps_its_mean():
-    values = np.random.default_rng(0).random((600, 400))
-    small = block_means(values, 256)
-
-    assert small.shape == (200, 134)
-    np.testing.assert_allclose(small[7, 11], values[21:24, 33:36].mean(), rtol=1e-12)
-    np.testing.assert_allclose(small[7, -1], values[21:24, 399:].mean(), rtol=1e-12)  # an edge that is not full
-    np.testing.assert_allclose(block_means(values, 300).mean(), values.mean(), rtol=1e-12)
-
-
-def test_a_small_matrix_stays_as_it_is():
-    values = np.random.default_rng(0).random((256, 3))
-
-    np.testing.assert_array_equal(block_means(values, 256), values)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from regard._errors import ArgumentError
 
-__all__ = ["block_means", "heat_map"]
+__all__ = ["heat_map"]
 
 # Viridis at equal distances: its lightness rises evenly, also in print and for people who see no red or no green.
 _RAMP = ("440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6dcd59", "b4de2c", "fde725")
@@ -50,27 +50,6 @@ def heat_map(
     colours[unknown] = _NOTHING
     side = max(cell, _SIDE // max(values.shape))
     return colours.repeat(side, axis=0).repeat(side, axis=1)
-
-
-def block_means(values: npt.NDArray[np.floating], most: int) -> npt.NDArray[np.floating]:
-    """Return a matrix averaged down by square blocks until it has at most ``most`` rows and columns.
-
-    Blocks at the right and lower edge that are not full are the means of what they hold.
-
-    Args:
-        values: (rows, columns); a smaller one is returned as it is.
-        most: rows and columns at most.
-
-    Example:
-        >>> block_means(np.array([[1.0, 3.0, 5.0]]), 2)
-        array([[2., 5.]])
-    """
-    side = -(-max(values.shape) // most)
-    for axis, size in enumerate(values.shape):
-        starts = np.arange(0, size, side)
-        counts = np.minimum(starts + side, size) - starts
-        values = np.add.reduceat(values, starts, axis=axis) / counts.reshape((-1, 1) if axis == 0 else (1, -1))
-    return values
 
 
 def _ramp() -> npt.NDArray[np.uint8]:
