@@ -3,6 +3,7 @@
 import math
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -61,7 +62,7 @@ class DatagramStream:
             self.num_lost += 1
 
 
-def _resolved(address: str) -> tuple[socket.AddressFamily, tuple[str | int, ...]]:
+def _resolved(address: str) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     """Return the family and the numbers of ``address``."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -71,4 +72,4 @@ def _resolved(address: str) -> tuple[socket.AddressFamily, tuple[str | int, ...]
     except OSError as error:
         raise ArgumentError(f"udp must name a host that is known here, got {address!r}: {error.strerror}.") from error
     family, _, _, _, target = found[0]
-    return family, tuple(target)
+    return family, target
