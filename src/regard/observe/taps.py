@@ -27,6 +27,7 @@ __all__ = [
     "SOFTMAXES",
     "Listener",
     "add",
+    "has_backward",
     "ignored",
     "in_backward",
     "remove",
@@ -156,6 +157,11 @@ def remove(listener: Listener) -> None:
 def ignored() -> AbstractContextManager[None]:
     """Tell nobody of operators that this thread runs meanwhile."""
     return _TAPS.ignored()
+
+
+def has_backward(kernel: str) -> bool:
+    """Return whether ``kernel`` has a backward operator that is heard as well."""
+    return kernel in _FUSED
 
 
 def in_backward() -> bool:
