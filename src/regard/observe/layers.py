@@ -1,6 +1,7 @@
 """The attention layers of a model: their names, which of them is running, and what is known of them beforehand."""
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -36,12 +37,12 @@ class Layers:
         self._known = set(self.attention)
         self._adapted = [name for name, module in self.modules.items() if isinstance(module, tuple(adapted))]
         self._below: dict[str, list[str]] = {}
-        self._taken: Counter[str] = Counter()
+        self._own = threading.local()
         self.by_order: set[str] = set()
 
     def begin_forward(self) -> None:
-        """Count the calls of compiled modules from the start again."""
-        self._taken.clear()
+        """Count the calls of compiled modules in this thread from the start again."""
+        self._own.taken = Counter()
 
     def running(self, certain: bool) -> str | None:
         """Return the attention layer that is running, or None.
@@ -109,8 +110,9 @@ class Layers:
         return self._below[name]
 
     def _next(self, name: str, below: Sequence[str]) -> str:
-        layer = below[self._taken[name] % len(below)]
-        self._taken[name] += 1
+        taken: Counter[str] = self._own.__dict__.setdefault("taken", Counter())
+        layer = below[taken[name] % len(below)]
+        taken[name] += 1
         self.by_order.add(layer)
         return layer
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from regard.observe.calls import AttentionCall
 from regard.observe.capture import Capture, Gradients
 from regard.observe.changes import ChangeScores
 from regard.observe.coverage import Coverage
+from regard.observe.forwards import Forward, Forwards
 from regard.observe.layers import Layers
 from regard.observe.measure import Surroundings, measure, measure_gradients
 from regard.observe.moments import Moments
@@ -46,18 +47,6 @@ class LastCall:
     query_mask: Tensor | None
 
 
-@dataclass
-class _Forward:
-    """What is known of the forward that runs."""
-
-    step: int = 0
-    calls: int = 0
-    padding: Padding = field(default_factory=Padding)
-    token_ids: dict[str, Tensor] = field(default_factory=dict)
-    residuals: dict[str, Tensor] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-
-
 class Observer:
     """Takes the calls of one watched model.
 
@@ -86,7 +75,7 @@ class Observer:
         self._alerts = Alerts(self.changes, plan.statistics, self._log)
         self._counts_forwards = counts_forwards
         self._told_step = False
-        self._forward = _Forward()
+        self._forwards = Forwards()
         self._lock = threading.RLock()
         wants_gradients = plan.looks_at(tuple(GRADIENT_STATISTICS))
         self.capture = Capture(
@@ -94,7 +83,7 @@ class Observer:
             heads_of=layers.num_heads,
             receive=self.receive,
             receive_gradients=self._receive_gradients if wants_gradients else None,
-            step=lambda: max(self._forward.step, 1),
+            step=lambda: max(self._forwards.now.step, 1),
         )
 
     # what the watched model does
@@ -102,31 +91,29 @@ class Observer:
     @property
     def step(self) -> int:
         """The step that calls are counted under; the first is 1."""
-        return self._forward.step
+        return self._forwards.now.step
 
     def at(self, step: int) -> None:
         """Count the following calls under ``step``."""
         self.capture.reset()
         self._told_step = True
-        self._forward = _Forward(step=step)
+        self._forwards.between(step)
         self._alerts.look(step)
 
     def begin_forward(self, arguments: Mapping[str, Any]) -> None:
         """Note that the model's forward begins with ``arguments``; parameters without an argument are None."""
         self.capture.reset()
         self.layers.begin_forward()
-        before = self._forward
+        before = self._forwards.last
         step, calls = (before.step, before.calls) if self._told_step else (before.step + 1, 0)
         self._alerts.look(step)
-        self._forward = _Forward(
-            step=step, calls=calls, padding=Padding.of(arguments), token_ids=_token_ids(arguments)
-        )  # fmt: skip
+        padding, token_ids = Padding.of(arguments), _token_ids(arguments)
+        self._forwards.begin(Forward(step=step, calls=calls, padding=padding, token_ids=token_ids))
 
     def end_forward(self) -> None:
         """Note that it has ended; calls that still come know nothing of its inputs."""
         self.capture.reset()
-        before = self._forward
-        self._forward = _Forward(step=before.step, calls=before.calls)
+        self._forwards.end()
 
     def end(self) -> None:
         """Note that nobody watches any more: tell the log what is waiting."""
@@ -135,7 +122,7 @@ class Observer:
 
     def enter_block(self, block: str, residual: Tensor) -> None:
         """Note what enters the block of this name."""
-        self._forward.residuals[block] = residual.detach()
+        self._forwards.now.residuals[block] = residual.detach()
 
     # what it computes
 
@@ -144,14 +131,14 @@ class Observer:
         began = time.perf_counter()
         with self._lock:
             if self._begins_step(layer):
-                self._forward = _Forward(step=self._forward.step + 1)
+                self._forwards.between(self._forwards.now.step + 1)
             self._receive(layer, call)
             self.seconds += time.perf_counter() - began
 
     def _receive(self, layer: str, call: AttentionCall) -> None:
         group = self.layers.packed_heads(layer, call)
         call = call if group == 1 else call.unpacked(group)
-        forward = self._forward
+        forward = self._forwards.now
         forward.calls += 1
         forward.seen.add(layer)
         step = max(forward.step, 1)
@@ -201,7 +188,7 @@ class Observer:
         """Return whether a step begins with this call, where neither a hook nor a person tells."""
         if self._counts_forwards or self._told_step:
             return False
-        return self._forward.step == 0 or layer in self._forward.seen
+        return self._forwards.now.step == 0 or layer in self._forwards.now.seen
 
     def _count(self, layer: str, call: AttentionCall, step: int) -> Coverage:
         entry = self.coverage.setdefault(layer, Coverage(layer=layer))
@@ -233,13 +220,13 @@ class Observer:
 
     def _residual_of(self, layer: str) -> Tensor | None:
         """Return what entered the innermost block around ``layer``."""
-        around = [block for block in self._forward.residuals if layer.startswith(f"{block}.")]
-        return self._forward.residuals[max(around, key=len)] if around else None
+        around = [block for block in self._forwards.now.residuals if layer.startswith(f"{block}.")]
+        return self._forwards.now.residuals[max(around, key=len)] if around else None
 
     def _tokens_of(self, layer: str, crosses: bool) -> tuple[Tensor | None, Tensor | None]:
         """Return the token ids of queries and of keys, (batch, len) or None."""
-        source, target = (self._forward.token_ids.get(name) for name in ("source", "target"))
-        if not self._forward.padding.has_decoder:
+        source, target = (self._forwards.now.token_ids.get(name) for name in ("source", "target"))
+        if not self._forwards.now.padding.has_decoder:
             return source, source
         if not self.layers.in_decoder(layer):
             return source, source
