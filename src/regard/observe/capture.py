@@ -197,7 +197,7 @@ class Capture:
         if self._state.safe or self._state.native or taps.in_backward():
             return
         scores = arguments["self"]
-        if scores.ndim < 3 or arguments["dim"] not in (-1, scores.ndim - 1):
+        if scores.ndim < (2 if is_safe else 3) or arguments["dim"] not in (-1, scores.ndim - 1):
             return
         layer = self._locate(is_safe)
         if layer is None:
@@ -225,6 +225,8 @@ class Capture:
 
     def _with_heads(self, scores: Tensor, layer: str) -> Tensor:
         """Return scores of four axes; three are (batch · heads, q_len, kv_len) where the layer has heads."""
+        if scores.ndim == 2:
+            return scores[None, None]
         if scores.ndim == 3:
             heads = self._heads_of(layer) or 1
             heads = heads if scores.shape[0] % heads == 0 else 1
