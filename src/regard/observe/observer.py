@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regard._errors import RegardError
+from regard.observe import taps
 from regard.observe.alerts import Alerts
 from regard.observe.calls import AttentionCall
 from regard.observe.capture import Capture, Gradients
@@ -174,6 +175,11 @@ class Observer:
             return
         entry.rows += measured.num_rows
         entry.missing |= measured.missing
+        if not taps.has_backward(call.kernel):
+            names = [name for name in statistics if name in GRADIENT_STATISTICS]
+            entry.missing |= dict.fromkeys(
+                names, f"only fused kernels return a head's gradients, this is {call.kernel}"
+            )
         for names, moments in measured.groups:
             self._add(step, layer, names, moments)
 
