@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 from torch import nn
 
 from regard import RegardError
@@ -64,8 +66,8 @@ class TinyTask:
             return {"loss": float((self.model(self.inputs) - self.inputs.sum(-1)).square().mean())}
 
 
-def fit(run: Run, task: TinyTask, every_s: float = 1e9) -> dict[str, Any]:
-    job = Fit(task, run=run, optim=OPTIM, watching=WATCHING, checkpoint_every_s=every_s, progress=Silent())
+def fit(run: Run, task: TinyTask, every_s: float = 1e9, watching: WatchConfig = WATCHING) -> dict[str, Any]:
+    job = Fit(task, run=run, optim=OPTIM, watching=watching, checkpoint_every_s=every_s, progress=Silent())
     return job.run()
 
 
@@ -134,22 +136,27 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, tmp_path: Path, stop_
     assert totals["kernels"] == {"_scaled_dot_product_flash_attention_for_cpu": 15}
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(whole: Run, tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
 
+
+def dying_task(after: int) -> TinyTask:
     task = TinyTask()
     original = task.loss
 
     def dying(batch: Sequence[int]) -> BatchLoss:
-        if task.num_losses == 8:
+        if task.num_losses == after:
             raise Killed
         return original(batch)
 
     task.loss = dying  # type: ignore[method-assign]
+    return task
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(whole: Run, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "killed", recipe="tiny")
     with pytest.raises(Killed):
-        fit(run, task, every_s=0.0)
+        fit(run, dying_task(after=8), every_s=0.0)
     assert [event["step"] for event in run.events("checkpoint")][-1] == 8
     fit(Run.open(run.folder), TinyTask(), every_s=0.0)
     assert trace(run) == trace(whole)
@@ -169,3 +176,52 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert factors[:3] == [0.5, 1.0, 1.0]
     assert factors[-1] == pytest.approx(1 / 8)
     assert factors[2:] == sorted(factors[2:], reverse=True)
+
+
+RECORDED = WATCHING.model_copy(update={"tensorboard": True, "plotjuggler": True})
+
+
+def scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_recorders_of_the_recipe_write_into_the_run_folder(whole: Run, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "recorded", recipe="tiny")
+    fit(run, TinyTask(), watching=RECORDED)
+    assert trace(run) == trace(whole)
+    assert heads(run) == heads(whole)
+    assert len(heads(run)) == 15 * 2 * 2 + 5 * 2
+    found = run.heads.query("SELECT step, mean FROM heads WHERE statistic = 'entropy' AND head = 1 ORDER BY step")
+    expected = list(zip(found["step"].tolist(), found["mean"].tolist(), strict=True))
+    np.testing.assert_allclose(scalars(run)["entropy/block.attention/head1"], expected, rtol=1e-6)
+    header, *rows = (run.folder / "plotjuggler" / "curves.csv").read_text().splitlines()
+    column = header.split(",").index("block/attention/head1/entropy")
+    told = [(int(row.split(",")[0]), float(row.split(",")[column])) for row in rows]
+    np.testing.assert_allclose(told, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("killed_after", [3, 8])
+def test_recorders_of_a_killed_run_go_on_without_a_step_twice(
+    tmp_path: Path, killed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first checkpoint, at step 5, the run starts over; after it, steps are taken again."""
+    # Files of one process and second are in the order of this number as text: keep it at three digits.
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(100))
+    once, again = (Run.create(tmp_path / name, recipe="tiny") for name in ("once", "again"))
+    fit(once, TinyTask(), watching=RECORDED)
+    with pytest.raises(Killed):
+        fit(again, dying_task(killed_after), watching=RECORDED)
+    fit(again, TinyTask(), watching=RECORDED)
+    assert (again.folder / "checkpoint.pt").exists()
+    assert heads(again) == heads(once)
+    assert scalars(again) == scalars(once)
+    curves = [(run.folder / "plotjuggler" / "curves.csv").read_bytes() for run in (again, once)]
+    assert curves[0] == curves[1]
+
+
+def test_recorders_are_closed_also_when_training_fails(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "nan", recipe="tiny")
+    with pytest.raises(RegardError, match="finite numbers"):
+        fit(run, TinyTask(fail_at=3), watching=RECORDED)
+    assert (run.folder / "plotjuggler" / "curves.parquet").exists()  # written at the close

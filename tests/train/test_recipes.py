@@ -32,6 +32,7 @@ def test_settings_change_single_values() -> None:
         (["optim.lr.value=1"], "field of the recipe, got 'optim.lr.value'"),
         (["optim.lr=-1"], "optim.lr: Input should be greater than 0, got -1"),
         (["data.max_len=4096"], "data.max_len: Input should be less than or equal to 512, got 4096"),
+        (["watch.plotjuggler=yes"], "true, false or HOST:PORT, such as 127.0.0.1:9870, got 'yes'"),
         (["model.pooling=max"], "model.pooling: Input should be 'mean' or 'first', got 'max'"),
     ],
 )
@@ -48,3 +49,10 @@ def test_a_table_needs_a_path() -> None:
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(RegardError, match="one of demo, demo-fast, text-classifier; got 'demos'"):
         configure("demos")
+
+
+def test_recorders_are_asked_for_by_name() -> None:
+    assert configure("demo").watch.plotjuggler is configure("demo").watch.tensorboard is False
+    chosen = configure("demo", ["watch.tensorboard=true", "watch.plotjuggler=127.0.0.1:9870"]).watch
+    assert (chosen.tensorboard, chosen.plotjuggler) == (True, "127.0.0.1:9870")
+    assert configure("demo", ["watch.plotjuggler=true"]).watch.plotjuggler is True

@@ -1,9 +1,10 @@
 """A whole job as data: frozen pydantic models that validate on construction and survive a JSON round trip."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["ClassifierConfig", "DataConfig", "ModelConfig", "OptimConfig", "WatchConfig"]
 
@@ -79,6 +80,17 @@ class WatchConfig(_Config):
     )
     interval: int = Field(10, ge=1, description="steps between two looks at `sometimes`, at quantiles and at gradients")
     rows: Literal["all"] | int = "all"
+    tensorboard: bool = Field(False, description="also write tensorboard/ in the run folder")
+    plotjuggler: bool | str = Field(
+        False, description="also write plotjuggler/ in the run folder; HOST:PORT streams there too, as 127.0.0.1:9870"
+    )
+
+    @field_validator("plotjuggler")
+    @classmethod
+    def _address_has_a_port(cls, value: bool | str) -> bool | str:
+        if isinstance(value, str) and not re.fullmatch(r".+:\d{1,5}", value):
+            raise ValueError("watch.plotjuggler must be true, false or HOST:PORT, such as 127.0.0.1:9870")
+        return value
 
 
 class ClassifierConfig(_Config):

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regard._errors import TrainingError
-from regard.observe import HeadRecorder, View, merge_coverage, watch
+from regard.observe import View, merge_coverage, watch
 from regard.records import Run, Status
 from regard.train.checkpoint import load_checkpoint, save_checkpoint
 from regard.train.config import OptimConfig, WatchConfig
 from regard.train.gradients import GradientProbe
 from regard.train.interruption import Interruption
 from regard.train.progress import Progress
+from regard.train.recording import RunRecorders
 
 __all__ = ["BatchLoss", "Fit", "Task", "linear_schedule"]
 
@@ -98,7 +99,7 @@ class Fit:
         self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._gradients = GradientProbe(task.model)
-        self._recorder = HeadRecorder(run.heads)
+        self._recorder = RunRecorders(run, watching)
         every = dict.fromkeys(watching.every_step, 1) | dict.fromkeys(watching.sometimes, watching.interval)
         self._watch = watch(
             task.model,
@@ -131,8 +132,10 @@ class Fit:
             TrainingError: the loss is no longer a finite number.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of the last whole step was written.
             RecordError: the checkpoint cannot be read.
+            MissingDependencyError: a recorder that was asked for needs a package that is not installed.
         """
         self._resume()
+        self._recorder.begin(self._step)
         self._progress.start("training", self._total, self._step)
         clock = _Clock(self._state)
         try:
