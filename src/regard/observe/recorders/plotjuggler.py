@@ -70,11 +70,10 @@ class PlotJugglerRecorder(StepRecorder):
         return 0 if self._stream is None else self._stream.num_lost
 
     def _write_step(self, step: int, seen: Sequence[Seen]) -> None:
-        curves = {
-            path(layer.replace(".", "/"), f"head{head}", statistic): value
-            for (layer, statistic), heads in means(seen).items()
-            for head, value in enumerate(heads.tolist())
-        }
+        curves = {}
+        for (layer, statistic), heads in means(seen).items():
+            start = path(layer.replace(".", "/"), "head")
+            curves |= {f"{start}{head}/{statistic}": value for head, value in enumerate(heads.tolist())}
         if self._stream is not None:
             self._stream.send(step, curves)
         self._file.append(step, curves)
