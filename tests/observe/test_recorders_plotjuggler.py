@@ -450,6 +450,12 @@ def test_an_unknown_host_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         PlotJugglerRecorder(tmp_path, udp="nowhere:9870")
 
 
+def test_a_full_queue_drops_what_is_sent_instead_of_waiting(listener: socket.socket) -> None:
+    stream = DatagramStream(address_of(listener))
+    assert not stream._socket.getblocking()
+    stream.close()
+
+
 def test_an_address_of_version_six_may_be_given() -> None:
     stream = DatagramStream("[::1]:9870")
     assert stream._socket.family == socket.AF_INET6
