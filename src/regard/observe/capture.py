@@ -123,6 +123,11 @@ class Capture:
         self._state.native.clear()
         self._state.safe = 0
 
+    def forget(self) -> None:
+        """Forget the calls whose backward may still come: what runs unheard may use their memory again."""
+        self.reset()
+        self._outputs.clear()
+
     def finish(self) -> None:
         """Report a softmax that no product followed."""
         pending, self._state.pending = self._state.pending, None
@@ -140,9 +145,10 @@ class Capture:
         self.finish()
         reported = any(running.reported for running in self._state.native)
         layer = None if reported else self._locate(True)
-        if layer is None:
-            return
         output = result[0]
+        if layer is None:
+            self._outputs.pop(output.data_ptr(), None)  # memory that a watched call has given back
+            return
         if self._receive_gradients is not None and operator != taps.CHUNKED:
             self._remember(output, layer)
         if operator == taps.CHUNKED:

@@ -105,11 +105,12 @@ class Observer:
         """Note that the model's forward begins with ``arguments``; parameters without an argument are None."""
         self.capture.reset()
         self.layers.begin_forward()
-        before = self._forwards.last
-        step, calls = (before.step, before.calls) if self._told_step else (before.step + 1, 0)
-        self._alerts.look(step)
         padding, token_ids = Padding.of(arguments), _token_ids(arguments)
-        self._forwards.begin(Forward(step=step, calls=calls, padding=padding, token_ids=token_ids))
+        with self._lock:
+            before = self._forwards.last
+            step, calls = (before.step, before.calls) if self._told_step else (before.step + 1, 0)
+            self._alerts.look(step)
+            self._forwards.begin(Forward(step=step, calls=calls, padding=padding, token_ids=token_ids))
 
     def end_forward(self) -> None:
         """Note that it has ended; calls that still come know nothing of its inputs."""
@@ -118,7 +119,7 @@ class Observer:
 
     def end(self) -> None:
         """Note that nobody watches any more: tell the log what is waiting."""
-        self.capture.reset()
+        self.capture.forget()
         self._log.flush()
 
     def enter_block(self, block: str, residual: Tensor) -> None:
