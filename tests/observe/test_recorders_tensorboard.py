@@ -262,6 +262,19 @@ def test_a_run_that_goes_on_adds_to_its_folder(tmp_path):
     assert [point.step for point in read(tmp_path).Scalars("entropy/a/head0")] == [1, 2]
 
 
+def test_a_run_that_goes_on_earlier_replaces_what_came_after(tmp_path):
+    for start, stop, value in ((1, 6, 1.0), (3, 5, 2.0)):
+        with TensorBoardRecorder(tmp_path, images_every=1, purge_step=start) as recorder:
+            for step in range(start, stop):
+                recorder.add(step, "a", ("entropy",), of([value]))
+    events = read(tmp_path)
+
+    points = [(point.step, point.value) for point in events.Scalars("entropy/a/head0")]
+    assert points == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert [point.step for point in events.Histograms("entropy/a")] == [1, 2, 3, 4]
+    assert [image.step for image in events.Images("heads/entropy")] == [1, 2, 3, 4]
+
+
 def test_a_small_map_is_shown_cell_by_cell(tmp_path):
     weights = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.75, 0.0]])
     with TensorBoardRecorder(tmp_path) as recorder:

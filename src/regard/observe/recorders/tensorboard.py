@@ -44,13 +44,15 @@ class TensorBoardRecorder(StepRecorder):
     - Images ``maps/<layer>/head<h>``: what is handed to ``maps``.
 
     A step is written when the next one begins, or at ``flush``. TensorBoard follows a run within ten seconds, and the
-    folder of an interrupted run opens. Give each run a folder of its own; a run that goes on in its folder adds a file,
-    and TensorBoard shows steps that were run twice twice.
+    folder of an interrupted run opens. Give each run a folder of its own, and ``purge_step`` where it goes on there:
+    otherwise TensorBoard shows steps that were run twice twice.
 
     Args:
         folder: where to; it is made. ``tensorboard --logdir`` takes it, or a folder around several.
         images_every: draw a statistic's image when this many steps have passed since its last one; 0 for never.
         histograms: also write the histograms.
+        purge_step: the step at which a run goes on in its folder; whatever the folder holds of this step and later ones
+            is marked as not having been, also what others wrote there. None to only add.
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
@@ -61,11 +63,13 @@ class TensorBoardRecorder(StepRecorder):
         ...     _ = model(inputs)
     """
 
-    def __init__(self, folder: Path | str, *, images_every: int = 50, histograms: bool = True) -> None:
+    def __init__(
+        self, folder: Path | str, *, images_every: int = 50, histograms: bool = True, purge_step: int | None = None
+    ) -> None:
         if images_every < 0:
             raise ArgumentError(f"images_every must be a number of steps, or 0 for no images, got {images_every}.")
         super().__init__()
-        self._writer = _summary_writer(Path(folder))
+        self._writer = _summary_writer(Path(folder), purge_step)
         self._images_every = images_every
         self._histograms = histograms
         self._drawn: dict[str, int] = {}
@@ -185,11 +189,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _summary_writer(folder: Path) -> Any:
+def _summary_writer(folder: Path, purge_step: int | None) -> Any:
     if find_spec("tensorboard") is None:
         raise MissingDependencyError(
             'A recorder for TensorBoard needs it, which is not installed; run `pip install "regard[tensorboard]"`.'
         )
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), flush_secs=_FLUSH_S)
+    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=_FLUSH_S)
