@@ -70,7 +70,7 @@ class PlotJugglerRecorder(StepRecorder):
         return 0 if self._stream is None else self._stream.num_lost
 
     def _write_step(self, step: int, seen: Sequence[Seen]) -> None:
-        curves = {}
+        curves: dict[str, float] = {}
         for (layer, statistic), heads in means(seen).items():
             start = path(layer.replace(".", "/"), "head")
             curves |= {f"{start}{head}/{statistic}": value for head, value in enumerate(heads.tolist())}
