@@ -132,10 +132,10 @@ def test_the_model_waits_only_when_the_thread_is_far_behind() -> None:
     opener.join()
 
 
-def test_several_recorders_are_all_flushed_and_closed_though_one_fails() -> None:
-    bad, good = Kept(), Kept()
-    bad.fails = True
-    several = Recorders([bad, good])
+def test_several_recorders_are_all_flushed_and_closed_though_some_fail() -> None:
+    first, good, last = Kept(), Kept(), Kept()
+    first.fails = last.fails = True
+    several = Recorders([first, good, last])
     several.add(1, "a", ("entropy",), summary(1.0))
     with pytest.raises(RecordError, match="no space left"):
         several.flush()
@@ -144,7 +144,7 @@ def test_several_recorders_are_all_flushed_and_closed_though_one_fails() -> None
     with pytest.raises(RecordError, match="no space left"):
         several.close()
     assert len(good.written) == 2
-    assert good._closed
+    assert all(recorder._closed for recorder in (first, good, last))
     assert isinstance(several, Recorder)
 
 

@@ -54,8 +54,7 @@ class Background:
         self.check()
         if self._worker is None:
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
-        self._pieces.append(_started(self._worker, work))
-        self._pieces[-1].add_done_callback(self._tell)
+        self._pieces.append(_started(self._worker, lambda: self._do(work)))
         self._settle(_MOST_WAITING)
 
     def flush(self) -> None:
@@ -86,11 +85,13 @@ class Background:
                     f"Statistics must get where they belong, but {self._name} failed with {_said(error)}"
                 ) from error
 
-    def _tell(self, work: Future[None]) -> None:
+    def _do(self, work: Callable[[], None]) -> None:
         """Log an error as it happens, for a program that ends without closing its recorder."""
-        error = work.exception()
-        if error is not None:
+        try:
+            work()
+        except BaseException as error:
             logs.event(_LOGGER, logging.ERROR, "recorder_failed", recorder=self._name, reason=_said(error))
+            raise
 
 
 def _started(worker: ThreadPoolExecutor, work: Callable[[], None]) -> Future[None]:
