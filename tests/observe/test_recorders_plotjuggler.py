@@ -201,11 +201,11 @@ def test_gradients_of_many_earlier_forwards_do_not_rewrite_the_table_each_time(
     assert column(tmp_path / "curves.csv", "gradient") == [str(step) for step in range(2, 1001)] + [""]
 
 
-def test_a_head_without_rows_is_an_empty_cell_and_infinity_is_kept(tmp_path: Path) -> None:
+def test_a_head_without_rows_and_infinity_are_empty_cells(tmp_path: Path) -> None:
     with PlotJugglerRecorder(tmp_path) as recorder:
-        recorder.add(1, "a", ("headroom",), of(math.nan, math.inf))
+        recorder.add(1, "a", ("headroom",), of(math.nan, math.inf, 4.5))
 
-    assert list(table(tmp_path / "curves.csv")[0].values()) == ["1", "", "inf"]
+    assert list(table(tmp_path / "curves.csv")[0].values()) == ["1", "", "", "4.5"]
 
 
 def test_the_model_itself_has_no_name_of_a_layer(tmp_path: Path) -> None:

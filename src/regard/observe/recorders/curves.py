@@ -52,7 +52,7 @@ class CurveFile:
         return list(self._columns)
 
     def append(self, step: int, curves: Mapping[str, float]) -> None:
-        """Add the values of one step; NaN leaves a cell empty, and a value that was there before is replaced.
+        """Add the values of one step in place of what was there; NaN and infinity leave a cell empty.
 
         Raises:
             RecordError: a row of the file that is there does not begin with a step.
@@ -193,8 +193,9 @@ class CurveFile:
 
 
 def _cell(value: float) -> bytes:
+    # PlotJuggler takes a column whose first value is "inf" for text, and draws nothing of it.
     # Nine digits are every digit of a float32, which is what statistics are computed in at best.
-    return b"" if math.isnan(value) else f"{value:.9g}".encode()
+    return f"{value:.9g}".encode() if math.isfinite(value) else b""
 
 
 def _header(names: Iterable[str]) -> bytes:

@@ -23,7 +23,8 @@ class PlotJugglerRecorder(StepRecorder):
     statistic. In the folder are
 
     - ``curves.csv``: the column ``t`` is the step, counted from 1, then a column a curve, a row a step; a cell is empty
-      where a statistic was not taken or no row counted. A row is appended when a later step begins, or at ``flush``;
+      where a statistic was not taken, no row counted or the mean is infinite. A row is appended when a later step
+      begins, or at ``flush``;
     - ``curves.parquet``, at ``close``: the same, each curve as float32;
     - ``layout.xml``: opens ``curves.csv`` with the curves of ``entropy``, or of the first statistic where that is not
       watched: a plot a layer. Beside a stream there is ``layout_live.xml``, for its names.
