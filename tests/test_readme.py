@@ -1,10 +1,12 @@
 """Every command that the README and the documentation show is run here as it stands."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def shown() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line))
 
 
-REGARD = [command for command in shown() if command.startswith("regard ")]
+REGARD = [command for command in shown() if re.match(r"(\w+=\S+ )?regard ", command)]
 MAKE = [command for command in shown() if command.startswith("make ")]
 OTHER = [command for command in shown() if command not in REGARD + MAKE]
 
@@ -62,7 +64,15 @@ def test_readme_begins_with_the_two_commands():
 
 
 def test_only_known_kinds_of_commands_are_shown():
-    assert [command for command in OTHER if not command.startswith(("git clone ", "cd ", "python benchmarks/"))] == []
+    known = ("git clone ", "git log ", "cd ", "python benchmarks/", "pip install ", "tensorboard --logdir ")
+    assert [command for command in OTHER if not command.startswith(known)] == []
+
+
+@pytest.mark.parametrize("command", [command for command in OTHER if command.startswith("pip install ")] or [""])
+def test_shown_extra_exists(command):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    asked = re.search(r"regard\[(.*)\]", command)
+    assert asked is None or set(asked.group(1).split(",")) <= set(extras)
 
 
 @pytest.mark.parametrize("command", [command for command in OTHER if command.startswith("python benchmarks/")] or [""])
@@ -88,10 +98,13 @@ def test_make_demo_is_the_demo_that_is_tested():
 @pytest.mark.data
 @pytest.mark.parametrize("command", REGARD)
 def test_shown_command_runs(command, folder):
-    arguments = shlex.split(STANDS_FOR.get(command, command))[1:]
+    words = shlex.split(STANDS_FOR.get(command, command))
+    set_before = dict(word.split("=", 1) for word in words[: words.index("regard")])
+    arguments = words[words.index("regard") + 1 :]
     done = subprocess.run(
         [sys.executable, "-m", "regard", *arguments],
         cwd=folder,
+        env={**os.environ, **set_before},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -35,7 +35,8 @@ class RunRecorders:
                 if left.exists():
                     shutil.rmtree(left)
         if self._watching.tensorboard:
-            self._all.append(_tensorboard(self._folder / "tensorboard", step))
+            purge_step = step + 1 if step else None
+            self._all.append(TensorBoardRecorder(self._folder / "tensorboard", purge_step=purge_step))
         address = self._watching.plotjuggler
         if address is not False:
             udp = address if isinstance(address, str) else None
@@ -55,12 +56,3 @@ class RunRecorders:
         """Close each; closing twice is harmless."""
         for recorder in self._all:
             recorder.close()
-
-
-def _tensorboard(folder: Path, step: int) -> Recorder:
-    if step > 0:
-        from torch.utils.tensorboard import SummaryWriter
-
-        # A writer that begins at a step leaves a mark, at which TensorBoard drops what it had read from that step on.
-        SummaryWriter(str(folder), purge_step=step + 1).close()
-    return TensorBoardRecorder(folder)
