@@ -177,10 +177,8 @@ class Observer:
         entry.rows += measured.num_rows
         entry.missing |= measured.missing
         if not taps.has_backward(call.kernel):
-            names = [name for name in statistics if name in GRADIENT_STATISTICS]
-            entry.missing |= dict.fromkeys(
-                names, f"only fused kernels return a head's gradients, this is {call.kernel}"
-            )
+            reason = f"only fused kernels return a head's gradients, this is {call.kernel}"
+            entry.missing |= {name: reason for name in statistics if name in GRADIENT_STATISTICS}
         for names, moments in measured.groups:
             self._add(step, layer, names, moments)
 

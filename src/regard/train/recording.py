@@ -1,10 +1,9 @@
 """Where the statistics of a run go: always to ``heads.parquet``, and to what the recipe names besides."""
 
 import shutil
-from pathlib import Path
 
 from regard.observe import Moments
-from regard.observe.recorders import HeadRecorder, PlotJugglerRecorder, Recorder, TensorBoardRecorder
+from regard.observe.recorders import HeadRecorder, PlotJugglerRecorder, Recorder, Recorders, TensorBoardRecorder
 from regard.records import Run
 from regard.train.config import WatchConfig
 
@@ -44,15 +43,12 @@ class RunRecorders:
 
     def add(self, step: int, layer: str, statistics: tuple[str, ...], moments: Moments) -> None:
         """Give each the summary of one call."""
-        for recorder in self._all:
-            recorder.add(step, layer, statistics, moments)
+        Recorders(self._all).add(step, layer, statistics, moments)
 
     def flush(self) -> None:
         """Flush each."""
-        for recorder in self._all:
-            recorder.flush()
+        Recorders(self._all).flush()
 
     def close(self) -> None:
         """Close each; closing twice is harmless."""
-        for recorder in self._all:
-            recorder.close()
+        Recorders(self._all).close()
