@@ -31,8 +31,8 @@ class Layers:
     def __init__(
         self, model: nn.Module, *, extra: Sequence[type[nn.Module]] = (), adapted: Sequence[type[nn.Module]] = ()
     ) -> None:
-        self.modules = dict(model.named_modules())
-        self._names = {module: name for name, module in self.modules.items()}
+        self._names = {module: _plain(name) for name, module in model.named_modules()}
+        self.modules = {name: module for module, name in self._names.items()}
         self.attention = attention_modules(model, (*extra, *adapted))
         self._known = set(self.attention)
         self._adapted = [name for name, module in self.modules.items() if isinstance(module, tuple(adapted))]
@@ -62,7 +62,7 @@ class Layers:
         if not certain:
             return None
         below = self._attention_below(caller.name)
-        if caller.compiled and below:
+        if caller.compiled and len(below) > 1:
             return self._next(caller.name, below)
         return below[0] if len(below) == 1 else caller.name
 
@@ -123,7 +123,8 @@ def attention_modules(model: nn.Module, extra: Iterable[type[nn.Module]] = ()) -
     A class says so by its name.
     """
     named = tuple(extra)
-    found = [name for name, module in model.named_modules() if isinstance(module, named) or _says_attention(module)]
+    modules = [(_plain(name), module) for name, module in model.named_modules()]
+    found = [name for name, module in modules if isinstance(module, named) or _says_attention(module)]
     return [name for name in found if not any(other.startswith(_prefix(name)) for other in found if other != name)]
 
 
@@ -147,6 +148,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _says_attention(module: nn.Module) -> bool:
     name = type(module).__name__.lower()
     return "attention" in name or "attn" in name
+
+
+def _plain(name: str) -> str:
+    """Return a dotted name without the steps that ``torch.compile`` puts around a module."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _prefix(name: str) -> str:

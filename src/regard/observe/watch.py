@@ -37,10 +37,7 @@ class Watch:
         self._model = model
         self._adapters = Adapters(adapters)
         layers = Layers(unwrapped(model), extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
-        # A hook in a module that is compiled would be compiled with it.
-        self._compiles_itself = getattr(model, "_compiled_call_impl", None) is not None
-        self._hooks_root = not isinstance(model, _UNHOOKED) and not self._compiles_itself
-        self._hooks_blocks = not self._compiles_itself and not hasattr(model, "_orig_mod")
+        self._hooks_root = not isinstance(model, _UNHOOKED) and not _compiles_itself(model)
         recorders = recorder if isinstance(recorder, Sequence) else () if recorder is None else (recorder,)
         self._observer = Observer(layers, plan, recorders, counts_forwards=self._hooks_root)
         self._handles: list[RemovableHandle] = []
@@ -58,7 +55,7 @@ class Watch:
         self._watching = True
         if self._hooks_root:
             self._hook_root()
-        if self._hooks_blocks and self._observer.plan.looks_at(RESIDUAL_STATISTICS):
+        if self._observer.plan.looks_at(RESIDUAL_STATISTICS):
             self._hook_blocks()
         self._handles += self._adapters.hook(self._observer)
         taps.add(self._observer.capture)
@@ -97,8 +94,9 @@ class Watch:
         self._handles.append(self._model.register_forward_hook(end, always_call=True))
 
     def _hook_blocks(self) -> None:
+        compiled = _compiled_parts(self._model)
         for name, block in blocks_of(self._observer.layers).items():
-            if not isinstance(block, _UNHOOKED):
+            if not isinstance(block, _UNHOOKED) and block not in compiled:
                 self._handles.append(block.register_forward_pre_hook(self._enter(name), with_kwargs=True))
 
     def _enter(self, name: str) -> Callable[..., None]:
@@ -108,6 +106,17 @@ class Watch:
                 self._observer.enter_block(name, residual)
 
         return enter
+
+
+def _compiles_itself(module: nn.Module) -> bool:
+    """Return whether ``module.compile()`` was called: hooks on it are compiled with it."""
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
+def _compiled_parts(model: nn.Module) -> set[nn.Module]:
+    """Return the modules of ``model`` whose hooks would be compiled with them or with a module around them."""
+    compiled = [module for module in model.modules() if hasattr(module, "_orig_mod") or _compiles_itself(module)]
+    return {part for module in compiled for part in module.modules()}
 
 
 def watch(
