@@ -233,12 +233,14 @@ def _observed_values(
     if "output_norm" in names or "residual_share" in names:
         norm = _output_norm(look, sample)
         if norm is None:
-            found.missing["output_norm"] = "the heads' outputs of this call were not seen"
-        elif "output_norm" in names:
+            asked = [name for name in ("output_norm", "residual_share") if name in names]
+            found.missing |= dict.fromkeys(asked, "the heads' outputs of this call were not seen")
+            return
+        if "output_norm" in names:
             yield "output_norm", norm
         if "residual_share" in names:
             residual = _residual_norm(look, sample)
-            if norm is None or residual is None:
+            if residual is None:
                 found.missing["residual_share"] = "what enters the block around this layer was not seen"
             else:
                 yield "residual_share", norm / residual
