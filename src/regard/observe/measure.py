@@ -106,11 +106,12 @@ def measure_gradients(
     References:
         Importance of a head: Michel et al., Are sixteen heads really better than one?, arXiv:1905.10650, equation 2.
     """
-    output = gradients.output.float()
+    wide = _wide(gradients.output)
+    output = gradients.output.to(wide)
     num_heads = output.shape[1]
     norms = {}
     for name in ("query", "key", "value"):
-        squares = getattr(gradients, name).float().square().sum((2, 3))
+        squares = getattr(gradients, name).to(wide).square().sum((2, 3))
         group = num_heads // squares.shape[1]
         norms[name] = squares if group == 1 else squares.repeat_interleave(group, dim=1) / group
     qk = (norms["query"] + norms["key"]).sqrt()
@@ -119,7 +120,7 @@ def measure_gradients(
         "qk_gradient": qk,
         "vo_gradient": vo,
         "gradient_ratio": qk / vo,
-        "head_importance": (output * gradients.forward_output.float()).sum((2, 3)).abs(),
+        "head_importance": (output * gradients.forward_output.to(wide)).sum((2, 3)).abs(),
     }
     names = tuple(name for name in statistics if name in GRADIENT_STATISTICS)
     stacked = torch.stack([values[name] for name in names])
@@ -327,8 +328,8 @@ def _diversity(tokens: Tensor, real: Tensor) -> Tensor:
     """
     if real.shape[1] != tokens.shape[2]:
         return torch.full(tokens.shape[:2], torch.nan, device=tokens.device)
-    weight = real[:, None, :, None].to(torch.float32)
-    kept = tokens.float() * weight
+    weight = real[:, None, :, None].to(_wide(tokens))
+    kept = tokens.to(_wide(tokens)) * weight
     mean = kept.sum(2, keepdim=True) / weight.sum(2, keepdim=True)
     away = torch.linalg.vector_norm((kept - mean) * weight, dim=(2, 3))
     diversity: Tensor = away / torch.linalg.vector_norm(kept, dim=(2, 3))
