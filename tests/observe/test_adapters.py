@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from regard._errors import ArgumentError
-from regard.observe import AttentionCall, watch
+from regard.observe import AttentionCall, taps, watch
 
 
 class Mixer(nn.Module):
@@ -110,3 +111,42 @@ def test_what_is_no_adapter_is_refused(x: torch.Tensor) -> None:
     model = nn.Sequential(Mixer())
     with watch(model, adapters={Mixer: lambda *_: 7}), pytest.raises(ArgumentError, match="got int"):  # type: ignore[dict-item,return-value]
         model(x)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_what_a_checkpoint_computes_again_is_reported_once(x: torch.Tensor, use_reentrant: bool) -> None:
+    class Saving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixer = Mixer()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = checkpoint(self.mixer, x, use_reentrant=use_reentrant)
+            return result
+
+    model = Saving()
+
+    def gradients(x: torch.Tensor) -> list[torch.Tensor | None]:
+        model.zero_grad()
+        model(x.requires_grad_()).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    plain = gradients(x)
+    for adapter in ("softmax", report):
+        with watch(model, ["entropy"], adapters={Mixer: adapter}) as view:
+            watched = gradients(x)
+        assert all(torch.equal(one, other) for one, other in zip(plain, watched, strict=True))  # type: ignore[arg-type]
+        (entry,) = view.coverage()
+        assert (entry.layer, entry.calls, entry.rows) == ("mixer", 1, 18)
+
+
+def test_an_adapter_that_fails_leaves_nothing(x: torch.Tensor) -> None:
+    def fail(*_: Any) -> AttentionCall:
+        raise ValueError("no such projection")
+
+    model = nn.Sequential(Mixer())
+    with pytest.raises(ValueError, match="no such projection"), watch(model, adapters={Mixer: fail}):
+        model(x)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert taps._TAPS.listeners == ()
+    assert taps._TAPS._library is None
