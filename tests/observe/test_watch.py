@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import regard
-from regard._errors import ArgumentError, RegardError
+from regard._errors import ArgumentError, RecordError, RegardError
 from regard.modules import MultiHeadAttention
-from regard.observe import AttentionCall, View, watch
+from regard.observe import AttentionCall, Moments, View, watch
 
 EVERYTHING = [
     "entropy",
@@ -353,3 +353,26 @@ def test_an_unseen_layer_is_refused_by_name(stack: Stack, inputs: torch.Tensor) 
 def test_view_is_public() -> None:
     assert regard.watch is watch
     assert isinstance(watch(nn.Linear(1, 1)).view, View)
+
+
+def test_a_recorder_that_fails_at_the_end_leaves_nothing_on_the_model(inputs: torch.Tensor) -> None:
+    class Full:
+        def add(self, step: int, layer: str, statistics: tuple[str, ...], moments: Moments) -> None:
+            raise RecordError("the disk must have room, got none; make some.")
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x @ x.mT).softmax(-1)  # no product follows: it is reported when watching ends
+
+    model = nn.Sequential(Attention())
+    watcher = watch(model[0], ["entropy"], recorder=Full())
+    watcher.start()
+    model[0].forward(inputs)
+    with pytest.raises(RecordError, match="must have room"):
+        watcher.stop()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    watcher.stop()

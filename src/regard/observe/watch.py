@@ -66,10 +66,10 @@ class Watch:
         if self._watching:
             self._watching = False
             taps.remove(self._observer.capture)
-            self._observer.end()
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
+            self._observer.end()  # last: a recorder that fails leaves nothing on the model
         return self.view
 
     def __enter__(self) -> View:
