@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from regard.observe import watch
@@ -185,3 +186,31 @@ def test_the_padding_of_a_forward_is_forgotten_when_it_ends() -> None:
         model(x, attention_mask=~SEVEN)
         model.attention(x, x, x, need_weights=False)
     assert {row["num_rows"] for row in view.table()} == {11 + 14}
+
+
+class CrossAttention(nn.Module):
+    """Attention to another sequence, whose padding only its mask tells."""
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(x, context, context, attn_mask=keep[:, None, None, :])
+
+
+class SelfAttention(CrossAttention):
+    """The same of a sequence with itself."""
+
+    def forward(self, x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        return super().forward(x, x, keep)
+
+
+def test_keys_hidden_from_all_are_padding_of_the_queries_only_where_they_are_the_same_sequence() -> None:
+    x = torch.randn(2, 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    keep = torch.arange(6) < torch.tensor([[6], [2]])
+    cross, itself = CrossAttention(), SelfAttention()
+    with watch(cross, ["entropy"], keep=True) as view:
+        cross(x, x.flip(2), keep)
+    assert [row["num_rows"] for row in view.table()] == [12]
+    assert view.kept("").query_mask is not None
+    assert bool(view.kept("").query_mask.all())  # type: ignore[union-attr]
+    with watch(itself, ["entropy"]) as view:
+        itself(x, keep)
+    assert [row["num_rows"] for row in view.table()] == [8]

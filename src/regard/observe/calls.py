@@ -87,13 +87,6 @@ class AttentionCall:
         return self._asking.dtype
 
     @property
-    def kind(self) -> str:
-        """``self`` for equal lengths, ``decode`` for one query against many keys, else ``cross``."""
-        if self.q_len == self.kv_len:
-            return "self"
-        return "decode" if self.q_len == 1 else "cross"
-
-    @property
     def masking(self) -> dict[str, Any]:
         """The arguments that shape the scores, as ``regard.functional`` takes them."""
         names = ("attn_mask", "attn_bias", "causal", "scale", "softcap")

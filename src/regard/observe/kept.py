@@ -246,7 +246,7 @@ class Kept:
         if self.query_mask is not None or mask is None:
             return self.query_mask
         of_keys = mask.shape[1] == mask.shape[2] == 1 and mask.shape[3] == self.call.q_len
-        return mask[:, 0, 0].expand(self.call.batch, -1) if self.call.kind == "self" and of_keys else None
+        return mask[:, 0, 0].expand(self.call.batch, -1) if self.call.q_len == self.call.kv_len and of_keys else None
 
 
 def explain(kept: Mapping[str, Kept], word: str | int, other: str | int, *, sequence: int = 0) -> Explanation:

@@ -37,11 +37,13 @@ class Surroundings:
         padded_rows: bool (batch, q_len), True = the query is padding, or None where the input does not say.
         padded_keys: bool (batch, kv_len), likewise.
         residual: (batch, q_len, embed_dim) that enters the block around the layer, or None where it was not seen.
+        is_self: whether queries and keys are the same sequence, position by position.
     """
 
     padded_rows: Tensor | None = None
     padded_keys: Tensor | None = None
     residual: Tensor | None = None
+    is_self: bool = False
 
 
 @dataclass(kw_only=True)
@@ -84,7 +86,8 @@ def measure(
         ArgumentError: a layout that statistics cannot take.
     """
     if call.scores is None and (call.query is None or call.query.ndim != 4):
-        raise ArgumentError(f"query must be (batch, heads, len, head_dim), got {call.query}.")
+        got = "none" if call.query is None else f"the shape {tuple(call.query.shape)}"
+        raise ArgumentError(f"query must be (batch, heads, len, head_dim), got {got}.")
     looked = _Look(call if heads is None else call.select_heads(heads), surroundings)
     found = Measured()
     by_row = [name for name in statistics if name not in SEQUENCE_STATISTICS and name not in GRADIENT_STATISTICS]
@@ -137,6 +140,7 @@ class _Look:
         self.padded_keys = surroundings.padded_keys
         self.residual = surroundings.residual
         self._padded_rows = surroundings.padded_rows
+        self._is_self = surroundings.is_self
 
     @cached_property
     def real(self) -> Tensor:
@@ -144,7 +148,7 @@ class _Look:
         call = self.call
         if self._padded_rows is not None:
             return ~self._padded_rows
-        keys = _keys_seen_by_all(call) if call.kind == "self" else None
+        keys = _keys_seen_by_all(call) if self._is_self else None
         if keys is not None:
             return keys.expand(call.batch, -1)
         return torch.ones(call.batch, call.q_len, dtype=torch.bool, device=call.device)

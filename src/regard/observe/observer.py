@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from regard._errors import RegardError
@@ -154,6 +155,7 @@ class Observer:
             ),
             padded_keys=forward.padding.of_keys(call, in_decoder=in_decoder, crosses=crosses),
             residual=self._residual_of(layer),
+            is_self=entry.last_kind == "self",
         )
         if self.plan.keeps(layer):
             self._keep(layer, call, step, surroundings, crosses=crosses)
@@ -185,6 +187,8 @@ class Observer:
     def _keep(self, layer: str, call: AttentionCall, step: int, around: Surroundings, *, crosses: bool) -> None:
         query_ids, key_ids = self._tokens_of(layer, crosses)
         query_mask = None if around.padded_rows is None else ~around.padded_rows
+        if query_mask is None and crosses:  # what its mask hides are keys of the other sequence
+            query_mask = torch.ones(call.batch, call.q_len, dtype=torch.bool, device=call.device)
         self.kept[layer] = LastCall(
             call=call.clone(), step=step, query_ids=query_ids, key_ids=key_ids, query_mask=query_mask
         )  # fmt: skip

@@ -42,12 +42,12 @@ class View:
             layer: dotted name of an attention layer, or of a module that holds exactly one: ``"encoder.layer.3"``.
         """
         name = self._one(layer, self.layers, "statistics")
-        return {what: moments.mean[0] for (where, what), moments in self._observer.totals.items() if where == name}
+        return {what: moments.mean[0] for (where, what), moments in self._seen.totals.items() if where == name}
 
     @property
     def layers(self) -> list[str]:
         """Dotted names of the modules whose statistics were taken, in the order of the model's first call."""
-        return list(dict.fromkeys(layer for layer, _ in self._observer.totals))
+        return list(dict.fromkeys(layer for layer, _ in self._seen.totals))
 
     def table(self) -> Table:
         """Return one plain row per layer, head and statistic over everything seen.
@@ -57,7 +57,7 @@ class View:
         ``sequence_std``, ``sequence_minimum``, ``sequence_maximum`` and ``sequence_share``, the share of the variance
         that lies between sequences. ``Table.df()`` and ``Table.pl()`` make a data frame of them.
         """
-        return _table(self._observer.totals)
+        return _table(self._seen.totals)
 
     def inconsistent(self, threshold: float = 8.0) -> Table:
         """Return the layers, heads and statistics whose last step lies far from the steps before it.
@@ -65,18 +65,18 @@ class View:
         Args:
             threshold: least robust score, in standard deviations of a normal distribution; see ``ChangeScores``.
         """
-        return Table(self._observer.changes.inconsistent(threshold))
+        return Table(self._seen.changes.inconsistent(threshold))
 
     def changes(self, layer: str, statistic: str) -> Tensor:
         """Return the robust change score of each head, (heads,): how far the last step lies from those before it."""
-        return self._observer.changes.scores(self._one(layer, self.layers, "statistics"), statistic)
+        return self._seen.changes.scores(self._one(layer, self.layers, "statistics"), statistic)
 
     def gathered(self) -> Table:
         """Return the table over all processes of ``torch.distributed``, the same in each; every process must call it.
 
         Sums merge, so that it equals the table of one process that saw all the rows, to float64 rounding.
         """
-        return _table(gathered(self._observer.totals))
+        return _table(gathered(self._seen.totals))
 
     # single weights
 
@@ -88,8 +88,8 @@ class View:
             tokenizer: names the tokens: a ``transformers`` tokenizer, ``tokenizers.Tokenizer``, or a function from ids
                 to a list of tokens. None for no names.
         """
-        name = self._one(layer, list(self._observer.kept), "a kept call; watch(..., keep=True) keeps them")
-        return _kept(self._observer.kept[name], tokenizer)
+        name = self._one(layer, list(self._seen.kept), "a kept call; watch(..., keep=True) keeps them")
+        return _kept(self._seen.kept[name], tokenizer)
 
     def weights(
         self,
@@ -135,9 +135,9 @@ class View:
             tokenizer: as for ``kept``.
             sequence: which sequence of the batch.
         """
-        if not self._observer.kept:
+        if not self._seen.kept:
             raise ArgumentError("explain needs kept calls, got none; watch(..., keep=True) keeps them.")
-        kept = {layer: _kept(last, tokenizer) for layer, last in self._observer.kept.items()}
+        kept = {layer: _kept(last, tokenizer) for layer, last in self._seen.kept.items()}
         return explain(kept, word, other, sequence=sequence)
 
     def redundancy(self, layer: str, measure: Literal["cosine", "kl"] = "cosine") -> Tensor:
@@ -153,8 +153,7 @@ class View:
 
     def coverage(self) -> list[Coverage]:
         """Return every attention module of the model: how often it was seen, or why it was not."""
-        self._observer.capture.finish()
-        entries = self._observer.coverage
+        entries = self._seen.coverage
         seen = [name for name, entry in entries.items() if entry.seen]
         for name, entry in entries.items():
             if not entry.seen:
@@ -163,11 +162,11 @@ class View:
 
     def calls(self) -> Table:
         """Return the last calls, at most 1,000: step, layer, kind, mask, kernel, lengths, heads and type of each."""
-        return Table(self._observer.calls)
+        return Table(self._seen.calls)
 
     def kernels(self) -> dict[str, int]:
         """Return how often each attention kernel ran."""
-        return kernels_of(self._observer.coverage)
+        return kernels_of(self._seen.coverage)
 
     # what the watching loop tells and takes
 
@@ -190,10 +189,14 @@ class View:
         """Say which step the following calls belong to; without it each forward of the model is a step."""
         self._observer.at(step)
 
+    @property
+    def _seen(self) -> Observer:
+        """What was seen, with a softmax whose product may still be waited for."""
+        self._observer.capture.finish()
+        return self._observer
+
     def _one(self, layer: str, known: Sequence[str], what: str) -> str:
         """Return the name in ``known`` that ``layer`` is or that alone lies below it."""
-        self._observer.capture.finish()
-        known = known if known else self.layers if what == "statistics" else list(self._observer.kept)
         if layer in known:
             return layer
         below = [name for name in known if name.startswith(f"{layer}.")]
