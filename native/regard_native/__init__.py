@@ -1,6 +1,6 @@
 """The native attention kernels: a shared library and the structure that its functions take.
 
-This package knows nothing of tensors. ``regard.functional.impl.native`` checks what people give and fills the structure.
+This package knows nothing of tensors. ``regard.functional.impl.native`` checks what people give and fills it.
 """
 
 import ctypes
@@ -117,9 +117,15 @@ def _chosen() -> bytes:
 def _library() -> ctypes.CDLL:
     import torch  # noqa: F401 - its OpenMP runtime has to be there first, so that this library shares it
 
-    library = ctypes.CDLL(str(Path(os.environ.get("REGARD_NATIVE") or Path(__file__).with_name("libregard_native.so"))))
-    library.regard_isa.argtypes, library.regard_isa.restype = [c_int], c_char_p
-    for kernel in ("forward", "backward", "columns"):
-        function = getattr(library, f"regard_{kernel}")
-        function.argtypes, function.restype = [POINTER(Call), c_char_p], c_int
+    named = os.environ.get("REGARD_NATIVE")
+    path = named or str(Path(__file__).with_name("libregard_native.so"))
+    try:
+        library = ctypes.CDLL(path)
+        library.regard_isa.argtypes, library.regard_isa.restype = [c_int], c_char_p
+        for kernel in ("forward", "backward", "columns"):
+            function = getattr(library, f"regard_{kernel}")
+            function.argtypes, function.restype = [POINTER(Call), c_char_p], c_int
+    except (OSError, AttributeError) as error:
+        wanted, remedy = ("REGARD_NATIVE", "unset it") if named else ("regard_native", "install regard-native again")
+        raise OSError(f"{wanted} needs the library of the native kernels at {path}, got {error}; {remedy}.") from error
     return library
