@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/.ready
+NATIVE := .venv/.native
 PYTEST := $(BIN)/python -m pytest
 SHAPES := --jaxtyping-packages=regard,beartype.beartype
 
@@ -9,15 +10,22 @@ SHAPES := --jaxtyping-packages=regard,beartype.beartype
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
+.PHONY: help setup native demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## make .venv with everything that the other targets need; nothing to do the second time
+setup: $(READY) $(NATIVE) ## make .venv with everything that the other targets need; nothing to do the second time
 
 $(READY): pyproject.toml constraints.txt data-packages.txt
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+# A part of setup, so that no target runs kernels older than their sources; where there is no compiler it says so.
+$(NATIVE): $(READY) $(wildcard native/CMakeLists.txt native/pyproject.toml native/src/* native/regard_native/*.py)
+	@$(BIN)/python scripts/build_native.py --optional
+
+native: $(READY) ## build the native attention kernels again; setup does where a C++ compiler is
+	@$(BIN)/python scripts/build_native.py
 
 demo: setup ## fine-tune a real BERT on real news, watch every head, end with a verdict and a report
 	@$(BIN)/regard demo
@@ -64,5 +72,5 @@ bench: setup ## run every benchmark; each measures ours and the peer in turn and
 	@for program in $$(grep -l '^if __name__ ==' benchmarks/*.py); do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
 
 clean: ## remove what was built and cached; .venv and runs/ stay
-	@rm -rf site build dist .setup .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf site build dist native/build .setup .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,9 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")  # where a script that is run finds the others
+        spec.loader.exec_module(module)
     return module
 
 
@@ -81,6 +83,55 @@ def test_interrupted_setup_starts_over(setup_script, tmp_path, capsys):
     assert setup_script.main() == 0
     assert "starting over" in capsys.readouterr().out
     assert not (tmp_path / ".venv/half-installed").exists()
+
+
+@pytest.fixture
+def build_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the script that builds the kernels working in ``tmp_path``, with a pip that notes its arguments."""
+    module = script("build_native")
+    for name in ("STAMP", "LOG"):
+        monkeypatch.setattr(module, name, tmp_path / name.lower())
+    monkeypatch.setattr(module, "PIP", [str(executable(tmp_path / "pip", f'echo "$1" >> "{tmp_path}/calls"'))])
+    monkeypatch.setattr(module, "missing_tools", list)
+    monkeypatch.setenv("CXX", str(executable(tmp_path / "compiler", "")))
+    return module
+
+
+def test_native_build_is_installed_and_leaves_its_mark(build_script, tmp_path, capsys):
+    assert build_script.main(optional=False) == 0
+    assert build_script.STAMP.exists()
+    assert (tmp_path / "calls").read_text().splitlines() == ["install"]
+    assert "installed in" in capsys.readouterr().out
+
+
+def test_cmake_is_installed_where_the_machine_has_none(build_script, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_script, "missing_tools", lambda: ["cmake>=3.20"])
+    executable(tmp_path / "pip", f'echo "$@" >> "{tmp_path}/calls"')
+
+    assert build_script.main(optional=False) == 0
+    assert (tmp_path / "calls").read_text().splitlines()[0] == "install cmake>=3.20"
+
+
+@pytest.mark.parametrize("obstacle", ["no compiler", "no build"])
+def test_setup_goes_on_without_native_kernels_and_says_so(obstacle, build_script, tmp_path, monkeypatch, capsys):
+    if obstacle == "no compiler":
+        monkeypatch.setenv("CXX", "no-such-compiler")
+    else:
+        executable(tmp_path / "pip", f'echo "$1" >> "{tmp_path}/calls"; test "$1" != install')
+
+    assert build_script.main(optional=True) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "regard runs on PyTorch's" in said
+    assert "`make native`" in said
+    assert build_script.STAMP.exists()
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "uninstall", "an older library must not stay"
+
+
+def test_native_build_that_was_asked_for_fails_aloud(build_script, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    assert build_script.main(optional=False) == 1
+    assert not build_script.STAMP.exists()
 
 
 def test_changed_torch_is_named(monkeypatch):
