@@ -60,8 +60,9 @@ environment: setup
 	@$(BIN)/python scripts/check_environment.py
 
 wheel: setup
-	@echo "check: what the wheel holds"
+	@echo "check: what the wheels hold"
 	@$(BIN)/python scripts/check_wheel.py
+	@$(BIN)/python scripts/check_native_wheel.py
 
 docs: setup ## build the documentation into site/ and verify its links
 	@echo "check: documentation"

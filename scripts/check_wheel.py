@@ -19,7 +19,7 @@ HEAVY = ("datasets", "mkdocs", "pytest", "ray", "scikit-learn", "scipy", "transf
 def main() -> int:
     """Print what is wrong; return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build(Path(folder))
+        wheel = build(Path(folder), ROOT)
         problems = [*content(wheel), *dependencies(wheel)]
         size = wheel.stat().st_size
     if size > MAX_BYTES:
@@ -31,8 +31,8 @@ def main() -> int:
     return int(bool(problems))
 
 
-def build(folder: Path) -> Path:
-    """Build the wheel into ``folder`` with the backend that is installed, without the network."""
+def build(folder: Path, project: Path) -> Path:
+    """Build the wheel of ``project`` into ``folder`` with the backend that is installed, without the network."""
     command = [
         sys.executable,
         "-m",
@@ -43,7 +43,7 @@ def build(folder: Path) -> Path:
         "--no-build-isolation",
         "-w",
         str(folder),
-        str(ROOT),
+        str(project),
     ]
     subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -154,6 +155,56 @@ def test_cuda_packages_beside_a_cpu_build_are_named(monkeypatch):
     assert "nvidia-cublas" in module.unused_cuda()[0]
     monkeypatch.setattr(module, "version", lambda name: "2.13.0")
     assert module.unused_cuda() == []
+
+
+def native_wheel(folder: Path, *, platform: str = "linux_x86_64", without: str = "", extra: str = "") -> Path:
+    names = ["__init__.py", "py.typed", "libregard_native.so", extra]
+    files = [f"regard_native/{name}" for name in names if name]
+    files += [f"regard_native-1.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")]
+    wheel = folder / f"regard_native-1-py3-none-{platform}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in files:
+            if not (without and name.endswith(without)):
+                archive.writestr(name, "")
+    return wheel
+
+
+def test_native_wheel_of_the_right_files_passes(tmp_path):
+    module = script("check_native_wheel")
+    wheel = native_wheel(tmp_path)
+
+    assert [*module.tag(wheel), *module.content(wheel)] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ({"platform": "any"}, "its tag must be py3-none-PLATFORM, got py3-none-any."),
+        ({"without": "LICENSE"}, "regard_native-1.dist-info/licenses/LICENSE is missing."),
+        ({"without": "py.typed"}, "regard_native/py.typed is missing."),
+        ({"extra": "libgomp.so.1"}, "regard_native/libgomp.so.1 does not belong in it."),
+    ],
+)
+def test_native_wheel_check_finds(fault, problem, tmp_path):
+    module = script("check_native_wheel")
+    wheel = native_wheel(tmp_path, **fault)
+
+    assert [*module.tag(wheel), *module.content(wheel)] == [problem]
+
+
+def test_what_a_library_asks_for_and_offers_is_judged():
+    module = script("check_native_wheel")
+    needed = " 0x1 (NEEDED)  Shared library: [{}]\n"
+    symbol = " 5: 0000000000083760   20 FUNC    GLOBAL DEFAULT   11 {}\n"
+    sound = "".join(map(symbol.format, sorted(module.FUNCTIONS)))
+
+    assert module.asks_for(needed.format("libgomp.so.1") + needed.format("ld-linux-x86-64.so.2")) == []
+    assert module.asks_for(needed.format("libstdc++.so.6")) == ["the library must not need libstdc++.so.6."]
+    assert module.asks_for(" 0x1d (RUNPATH)  Library runpath: [/place]") == ["the library must not search in /place."]
+    assert module.offers(sound + " 1: 0 0 FUNC  GLOBAL DEFAULT  UND memset@GLIBC_2.2.5 (2)\n") == []
+    assert module.offers(sound + symbol.format("helper")) == ["the library must not export helper."]
+    assert module.offers("") == [f"the library must export {name}." for name in sorted(module.FUNCTIONS)]
+    assert module.keeps("[ 9] .symtab  SYMTAB") == ["the library must be stripped."]
 
 
 @pytest.mark.parametrize(
