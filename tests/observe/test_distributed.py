@@ -14,13 +14,14 @@ from regard._errors import UnsupportedError
 from regard.observe import watch
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from regard.modules import MultiHeadAttention
 from regard.observe import watch
 
+KEPT = []  # see the end
 NAMES = ["entropy", "normalized_entropy", "max_weight", "first_mass", "output_norm", "received_gini", "qk_gradient"]
 
 
@@ -43,6 +44,7 @@ def table(rank, world, store):
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
         model = DistributedDataParallel(model)
+        KEPT.append(model)
 
     def step():
         model.zero_grad()
@@ -61,7 +63,6 @@ def table(rank, world, store):
     every = [None] * world
     distributed.all_gather_object(every, json.dumps(gathered))
     assert len(set(every)) == 1, "ranks disagree"
-    distributed.destroy_process_group()
     return gathered
 
 
@@ -69,7 +70,11 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     found = table(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     if sys.argv[1] == "0":
-        open(sys.argv[4], "w").write(json.dumps(found))
+        with open(sys.argv[4], "w") as file:
+            file.write(json.dumps(found))
+    # gloo's destructor joins a thread that may be waiting for the interpreter's lock, which the destructor holds.
+    distributed.barrier()
+    os._exit(0)
 """
 SAME = ("layer", "statistic", "head", "num_rows", "num_empty_rows")
 CLOSE = ("mean", "se", "minimum", "maximum", "sequence_std", "sequence_minimum", "sequence_maximum", "sequence_share")
