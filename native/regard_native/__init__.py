@@ -9,7 +9,18 @@ import os
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_uint64, c_void_p
 from pathlib import Path
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "STATISTICS", "Call", "Side", "Tensor", "instruction_sets", "run"]
+__all__ = [
+    "BFLOAT16",
+    "FLOAT16",
+    "FLOAT32",
+    "STATISTICS",
+    "Call",
+    "Side",
+    "Tensor",
+    "instruction_set",
+    "instruction_sets",
+    "run",
+]
 
 FLOAT32, BFLOAT16, FLOAT16 = range(3)
 """Types of numbers, as call.h counts them."""
@@ -98,19 +109,23 @@ def run(kernel: str, call: Call) -> None:
     Raises:
         RuntimeError: the library was built for another version of ``Call``.
     """
-    code = getattr(_library(), f"regard_{kernel}")(ctypes.byref(call), _chosen())
+    code = getattr(_library(), f"regard_{kernel}")(ctypes.byref(call), instruction_set().encode())
     if code:
         raise RuntimeError(f"regard_native and its library must be of one version, got code {code}; install it again.")
 
 
 @functools.cache
-def _chosen() -> bytes:
-    """Return the best instruction set, or the one that REGARD_ISA names."""
+def instruction_set() -> str:
+    """Return the instruction set that is used: the most capable one, or the one that REGARD_ISA names.
+
+    Raises:
+        RuntimeError: REGARD_ISA names none of ``instruction_sets()``.
+    """
     names = instruction_sets()
     wanted = os.environ.get("REGARD_ISA") or names[0]
     if wanted not in names:
         raise RuntimeError(f"REGARD_ISA must be one of {', '.join(names)} on this machine, got {wanted!r}.")
-    return wanted.encode()
+    return wanted
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.functional import causal_mask, reference
-from regard.functional.impl import blocks
+from regard.functional.impl import blocks, native
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,23 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_BLOCK_SCORES", 24)
     monkeypatch.setattr(blocks, "_BLOCK_KEYS", 4)
     monkeypatch.setattr(blocks, "_CAUSAL_ROWS", 2)
+
+
+NEEDS_NATIVE = pytest.mark.skipif(not native.native_available(), reason="needs regard-native: make native")
+
+
+@pytest.fixture
+def no_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let regard find no native kernels."""
+    monkeypatch.setattr(native, "native_available", lambda: False)
+
+
+@pytest.fixture(params=[pytest.param("native", marks=NEEDS_NATIVE), "torch"])
+def kernels(request: pytest.FixtureRequest) -> str:
+    """Run once with the native kernels and once without."""
+    if request.param == "torch":
+        request.getfixturevalue("no_native")
+    return request.param
 
 
 @pytest.fixture(params=["whole", "tiny"])

@@ -4,7 +4,7 @@ import torch
 from regard._errors import ArgumentError, DtypeError, UnsupportedError
 from regard.functional import attention, causal_mask, reference, selected_impl
 from regard.functional.attention import check_arguments
-from regard.functional.taps import LISTENERS
+from regard.functional.taps import CHUNKED, LISTENERS
 
 EVERY_IMPL = ["reference", "sdpa", "chunked", "auto"]
 
@@ -87,6 +87,7 @@ def test_causal_corner_is_the_bottom_right(impl):
     torch.testing.assert_close(output[:, :, :1], earlier)
 
 
+@pytest.mark.usefixtures("no_native")
 def test_auto_takes_the_fused_kernel_where_it_stays_fused():
     query = key = value = torch.randn(1, 2, 4, 8)
     assert selected_impl(query, key, value) == "sdpa"
@@ -100,6 +101,7 @@ def test_auto_takes_the_fused_kernel_where_it_stays_fused():
     assert selected_impl(query, key, value, softcap=2.0, impl="reference") == "reference"
 
 
+@pytest.mark.usefixtures("no_native")
 def test_auto_builds_no_large_mask():
     query, key = torch.zeros(1, 1, 2048, 4), torch.zeros(1, 1, 4096, 4)
     assert selected_impl(query, key, key, causal=True) == "chunked"
@@ -135,13 +137,14 @@ def test_sdpa_refuses_softcap():
 def test_listeners_hear_of_a_chunked_call_and_of_no_other():
     heard = []
     query, key, value = (torch.randn(1, 2, 3, 4) for _ in range(3))
-    LISTENERS.append(lambda arguments, output, lse: heard.append((arguments["causal"], output, lse)))
+    LISTENERS.append(lambda kernel, arguments, result: heard.append((kernel, arguments["causal"], *result)))
     try:
         output = attention(query, key, value, causal=True, impl="chunked")
         attention(query, key, value, causal=True, impl="sdpa")
     finally:
         LISTENERS.pop()
-    ((causal, heard_output, lse),) = heard
+    ((kernel, causal, heard_output, lse),) = heard
+    assert kernel == CHUNKED
     assert causal
     assert heard_output is output
     assert lse.shape == (1, 2, 3)
@@ -198,7 +201,7 @@ def make(shape=(1, 2, 3, 4), **changed):
         (make(dropout_p=1.0), ArgumentError, r"dropout_p must lie in \[0, 1\), got 1.0"),
         (make(dropout_p=-0.1), ArgumentError, r"dropout_p must lie in \[0, 1\), got -0.1"),
         (make(softcap=0.0), ArgumentError, "softcap must be above 0, got 0.0"),
-        (make(impl="flash"), ArgumentError, "impl must be one of auto, reference, sdpa, chunked, got 'flash'"),
+        (make(impl="flash"), ArgumentError, "impl must be one of auto, reference, sdpa, chunked, native, got 'flash'"),
         (make(key=torch.zeros(1, 2, 3, 4).half()), DtypeError, "one dtype, got query torch.float32, key torch.float16"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -8,6 +8,7 @@ from regard.functional import COLUMN_STATISTICS, column_statistics, masks, recei
 from regard.functional.masks import num_seeing_queries
 
 ALL = tuple(COLUMN_STATISTICS)
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def counted_queries(case):

@@ -54,7 +54,7 @@ def some_rows(case, which):
 
 @pytest.mark.parametrize("copied", [1 << 20, 1], ids=["at once", "a row at a time"])
 @pytest.mark.parametrize("which", ["shared", "own"])
-def test_sampled_rows_equal_the_same_rows_of_all(case, block_size, which, copied, monkeypatch):
+def test_sampled_rows_equal_the_same_rows_of_all(case, block_size, which, copied, kernels, monkeypatch):
     monkeypatch.setattr(rows_call, "_COPIED", copied)
     query, key, value = case.tensors(torch.float32)
     masking, scores, rows = case.masking(torch.float32), case.scores(torch.float32), some_rows(case, which)
@@ -228,7 +228,7 @@ def test_values_are_float32_for_half_precision_inputs():
     assert {values.dtype for values in (*found.values.values(), found.lse)} == {torch.float32}
 
 
-def test_key_mass_is_the_weight_on_the_set(case, block_size):
+def test_key_mass_is_the_weight_on_the_set(case, block_size, kernels):
     query, key, _ = case.tensors(torch.float32)
     keys = torch.rand(2, case.kv_len, generator=torch.Generator().manual_seed(2)) < 0.4
     mass = key_mass(query, key, keys=keys, **case.masking(torch.float32))

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from regard.functional import attention
+from regard.functional import taps as functional_taps
 from regard.modules import MultiHeadAttention
 from regard.observe import View, taps, watch
 
@@ -241,7 +242,7 @@ def test_our_backends_are_seen(options: dict[str, Any], impl: str) -> None:
     scores = scores + options.get("attn_bias", torch.zeros(1)).double()
     entropy = torch.special.entr(scores.softmax(-1)).sum(-1)
     if impl == "chunked":
-        assert set(view.kernels()) == {taps.CHUNKED}
+        assert set(view.kernels()) == {functional_taps.CHUNKED}
         torch.testing.assert_close(view[""]["entropy"], entropy.mean((0, 2)), atol=2e-6, rtol=0)
     else:  # a softmax in a module that does not call itself attention is nobody's, and said to be so
         assert view.table() == []
@@ -262,7 +263,7 @@ def test_our_module_in_another_type_is_measured_in_that_type(impl: str) -> None:
         4,
         2,
     )
-    assert dict(entry.kernels) == {taps.CHUNKED if impl == "chunked" else FUSED: 1}
+    assert dict(entry.kernels) == {functional_taps.CHUNKED if impl == "chunked" else FUSED: 1}
     with watch(layer, ["entropy"]) as exact:
         layer.compute_dtype = None
         layer(x)

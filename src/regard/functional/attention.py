@@ -7,15 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError
-from regard.functional import reference
+from regard.functional import reference, taps
 from regard.functional.impl.chunked import chunked_with_lse
+from regard.functional.impl.native_attention import native_with_lse
+from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
 from regard.functional.masks import check_bias, check_causal_lengths, check_mask
-from regard.functional.taps import LISTENERS
 
 __all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
 
-IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked")
+IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native")
 """Names that ``impl`` takes."""
 
 _SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
@@ -50,8 +51,9 @@ def attention(
         scale: factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, no limit by default.
         dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
-        impl: ``"auto"``, ``"sdpa"`` (PyTorch's kernels), ``"chunked"`` (blockwise, memory linear in the lengths, has
-            everything) or ``"reference"`` (dense, eager, the oracle). ``selected_impl`` tells what ``"auto"`` takes.
+        impl: ``"auto"``, ``"native"`` (the CPU kernels of ``regard-native``), ``"sdpa"`` (PyTorch's kernels),
+            ``"chunked"`` (blockwise, memory linear in the lengths, has everything) or ``"reference"`` (dense, eager,
+            the oracle). ``selected_impl`` tells what ``"auto"`` takes.
 
     Returns:
         A tensor of the inputs' dtype.
@@ -89,10 +91,11 @@ def attention(
         return reference.attention(query, key, value, **arguments)
     if chosen == "sdpa":
         return sdpa(query, key, value, **arguments)
+    if chosen == "native":
+        return native_with_lse(query, key, value, **arguments)[0]
     output, lse = chunked_with_lse(query, key, value, **arguments)
-    if LISTENERS and not torch.compiler.is_compiling():
-        for listener in tuple(LISTENERS):
-            listener({"query": query, "key": key, "value": value, **arguments}, output, lse)
+    if taps.LISTENERS and not torch.compiler.is_compiling():
+        taps.report(taps.CHUNKED, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
     return output
 
 
@@ -117,6 +120,8 @@ def selected_impl(
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
     if impl != "auto":
         return impl
+    if native_wins(query, key, value, attn_bias, torch.is_grad_enabled() and query.requires_grad):
+        return "native"
     fused = stays_fused(query, attn_bias, softcap, dropout_p)
     needs_square = causal and (attn_mask is not None or attn_bias is not None or 1 < query.shape[2] < key.shape[2])
     fits = not needs_square or query.shape[2] * key.shape[2] <= _SQUARE

@@ -9,6 +9,7 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.functional.call import check_query_mask, checked_call, quiet
 from regard.functional.definitions import COLUMN_STATISTICS
+from regard.functional.impl import native
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_streaming import column_sums, stream
 from regard.functional.masks import num_seeing_queries
@@ -125,6 +126,10 @@ def measure_columns(received: Tensor, num_queries: Tensor, statistics: Sequence[
 
 
 def _received(call: RowsCall, counted: Tensor | None) -> Tensor:
+    if call.native_obstacle() is None:
+        scoring = call.native_scoring()
+        lse = native.row_sums(call.query, call.key, scoring, ())["lse"] if call.lse is None else call.lse
+        return native.received(call.query, call.key, scoring, lse, counted)
     blocks = call.blocks()
     known = stream(blocks, frozenset())["lse"] if call.lse is None else call.lse
     return column_sums(blocks, known, None if counted is None else counted.to(blocks.dtype))

@@ -15,6 +15,7 @@ from regard._errors import ArgumentError, DtypeError, UnsupportedError
 from regard.functional.call import check_rows, checked_call, quiet, value_norms
 from regard.functional.definitions import VALUE_STATISTICS, check_names
 from regard.functional.impl.completion import Rows, bases
+from regard.functional.impl.native import row_sums
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, fused_obstacle
 from regard.functional.impl.statistics_streaming import stream
@@ -30,7 +31,7 @@ class RowStatistics:
         values: name -> (batch, heads, rows), float32 (float64 for float64 inputs), NaN where not defined.
         lse: (batch, heads, rows) log-sum-exp of the scores, -inf for a row without keys.
         num_keys: (batch or 1, heads or 1, rows) int64, how many keys each row may see.
-        route: name -> ``"fused"`` or ``"streaming"``, which ran.
+        route: name -> ``"native"``, ``"fused"`` or ``"streaming"``, which ran.
     """
 
     values: dict[str, Tensor]
@@ -69,14 +70,16 @@ def row_statistics(
         rows: int64 indices of the query rows wanted, (rows,), or (batch, rows) for other rows in each sequence; all by
             default.
         value: the values of the call, for the statistics that weigh them, ``contribution`` and ``first_contribution``.
-        route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"fused"`` uses identities over
-            PyTorch's fused kernel; ``"auto"`` takes what is measured to be cheaper.
+        route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"native"`` does so in the kernels
+            of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"auto"`` takes what is
+            measured to be cheapest.
 
     Raises:
         ArgumentError: an unknown statistic or route, a row out of range, shapes that do not fit, a statistic of values
             without ``value``.
         DtypeError: types that do not belong.
-        UnsupportedError: ``route="fused"`` for something no identity covers.
+        UnsupportedError: ``route="fused"`` for something no identity covers, ``route="native"`` where its kernels
+            cannot run.
 
     References:
         Entropy as a sign of collapse: Zhai et al., arXiv:2303.06296; first token: Xiao et al., arXiv:2309.17453.
@@ -87,8 +90,8 @@ def row_statistics(
         tensor([1., 2., 3.])
     """
     check_names(statistics, value is not None)
-    if route not in ("auto", "fused", "streaming"):
-        raise ArgumentError(f'route must be "auto", "fused" or "streaming", got {route!r}.')
+    if route not in ("auto", "native", "fused", "streaming"):
+        raise ArgumentError(f'route must be "auto", "native", "fused" or "streaming", got {route!r}.')
     with quiet(query):
         call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
         norms = value_norms(value, key.shape[:3], key.dtype) if bases(statistics) & VALUE_STATISTICS else None
@@ -125,8 +128,11 @@ def key_mass(
         raise DtypeError(f"keys must be boolean with True = belongs to the set, got {keys.dtype}.")
     with quiet(query):
         call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
-        blocks = call.blocks()
-        mass = stream(blocks, {"mass"}, lse=lse, keys=keys.to(blocks.query.dtype))["mass"]
+        if call.native_obstacle() is None:
+            mass = row_sums(call.query, call.key, call.native_scoring(), ["mass"], keys=keys)["mass"]
+        else:
+            blocks = call.blocks()
+            mass = stream(blocks, {"mass"}, lse=lse, keys=keys.to(blocks.query.dtype))["mass"]
         return mass.masked_fill(call.num_keys == 0, torch.nan)
 
 
@@ -135,6 +141,8 @@ def _of_part(call: RowsCall, statistics: Sequence[str], route: str, norms: Tenso
     chosen = _choose(call, wanted, route)
     if chosen == "fused":
         found = by_identities(call, wanted)
+    elif chosen == "native":
+        found = row_sums(call.query, call.key, call.native_scoring(), sorted(wanted), value_norms=norms)
     else:
         found = stream(call.blocks(), wanted, lse=call.lse, value_norms=norms)
     rows = Rows(num_keys=call.num_keys, positions=call.position_tensor, dtype=call.query.dtype)
@@ -160,10 +168,15 @@ def _joined(parts: Sequence[RowStatistics]) -> RowStatistics:
 
 def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
     """Return the route: identities only where they are cheaper, which is where no pass over the scores is needed."""
-    if route == "streaming":
-        return route
+    obstacle = call.native_obstacle()
     if route == "auto":
-        return "fused" if call.lse is not None and wanted <= set(NAMED_KEYS) else "streaming"
+        if call.lse is not None and wanted <= set(NAMED_KEYS):
+            return "fused"
+        return "streaming" if obstacle else "native"
+    if route == "native" and obstacle:
+        raise UnsupportedError(f"route='native' needs {obstacle}; use 'streaming' or 'auto'.")
+    if route != "fused":
+        return route
     for name in sorted(wanted):
         obstacle = fused_obstacle(call, name)
         if obstacle is not None:

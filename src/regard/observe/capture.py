@@ -92,7 +92,7 @@ class Capture:
 
     def before(self, operator: str, arguments: Mapping[str, Any]) -> None:
         """Note what is about to run around other operators."""
-        if operator == taps.NATIVE:
+        if operator == taps.FAST_PATH:
             self._state.native.append(_Native(arguments))
         elif operator == "_safe_softmax":
             self._state.safe += 1
@@ -105,9 +105,9 @@ class Capture:
             self._softmax(operator, arguments)
         elif operator == taps.QKV:
             self._native(*result)
-        elif operator == taps.NATIVE:
+        elif operator == taps.FAST_PATH:
             self._state.native.pop()
-        elif operator.endswith("_backward"):
+        elif operator.endswith("backward"):
             self._backward(arguments, result)
         else:
             self._fused(operator, arguments, result)
@@ -149,9 +149,9 @@ class Capture:
         if layer is None:
             self._outputs.pop(output.data_ptr(), None)  # memory that a watched call has given back
             return
-        if self._receive_gradients is not None and operator != taps.CHUNKED:
+        if self._receive_gradients is not None and taps.has_backward(operator):
             self._remember(output, layer)
-        if operator == taps.CHUNKED:
+        if operator in taps.OURS:
             call = AttentionCall(**_regard_arguments(arguments), output=output, lse=result[1], kernel=operator)
         else:
             position = _LSE_OUTPUT.get(operator)
@@ -168,7 +168,7 @@ class Capture:
         running.reported = True
         mask = _native_mask(running.arguments, query, key)
         # The queries come out scaled.
-        call = AttentionCall(query=query, key=key, value=value, attn_mask=mask, scale=1.0, kernel=taps.NATIVE)
+        call = AttentionCall(query=query, key=key, value=value, attn_mask=mask, scale=1.0, kernel=taps.FAST_PATH)
         self._report(layer, _detached(call))
 
     def _backward(self, arguments: Mapping[str, Any], result: Any) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor
 from regard.functional import taps
 
 __all__ = [
-    "CHUNKED",
-    "NATIVE",
+    "FAST_PATH",
+    "OURS",
     "PRODUCT",
     "QKV",
     "SOFTMAXES",
@@ -41,7 +41,7 @@ _FUSED = (
     "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_fused_attention_overrideable",
 )
-NATIVE = "_native_multi_head_attention"
+FAST_PATH = "_native_multi_head_attention"
 """The C++ fast path of ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer``."""
 QKV = "_transform_bias_rescale_qkv"
 """Makes query, key and value within the fast path."""
@@ -49,10 +49,10 @@ SOFTMAXES = ("_safe_softmax", "_softmax")
 """The first is what ``scaled_dot_product_attention`` uses where no fused kernel fits."""
 PRODUCT = "bmm"
 """The product of weights and values where they are not fused."""
-CHUNKED = "regard chunked"
-"""Not an operator: the chunked backend of ``regard.attention``."""
+OURS = (taps.CHUNKED, taps.NATIVE)
+"""Not operators: backends of ``regard.attention``."""
 
-_OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), NATIVE, QKV, *SOFTMAXES, PRODUCT)
+_OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT)
 
 
 @runtime_checkable
@@ -89,7 +89,7 @@ class _Taps:
             if not self.listeners and self._library is not None:
                 self._library._destroy()
                 self._library = None
-                taps.LISTENERS.remove(self._chunked)
+                taps.LISTENERS.remove(self._ours)
 
     def _take_over(self) -> None:
         library = torch.library.Library("aten", "IMPL")
@@ -100,7 +100,7 @@ class _Taps:
                     for device in _devices():
                         self._take(library, name, device)
         self._library = library
-        taps.LISTENERS.append(self._chunked)
+        taps.LISTENERS.append(self._ours)
 
     def _take(self, library: torch.library.Library, name: str, device: str) -> None:
         operator = getattr(torch.ops.aten, name).default
@@ -123,9 +123,9 @@ class _Taps:
 
         return tapped
 
-    def _chunked(self, arguments: dict[str, Any], output: Tensor, lse: Tensor) -> None:
+    def _ours(self, kernel: str, arguments: dict[str, Any], result: tuple[Tensor, ...]) -> None:
         if not getattr(self._busy, "now", False):
-            self._tell("after", CHUNKED, arguments, (output, lse))
+            self._tell("after", kernel, arguments, result)
 
     def _tell(self, when: str, *what: Any) -> None:
         with self.ignored():
@@ -161,7 +161,7 @@ def ignored() -> AbstractContextManager[None]:
 
 def has_backward(kernel: str) -> bool:
     """Return whether ``kernel`` has a backward operator that is heard as well."""
-    return kernel in _FUSED
+    return kernel in _FUSED or kernel == taps.NATIVE
 
 
 def in_backward() -> bool:

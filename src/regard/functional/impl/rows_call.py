@@ -7,6 +7,7 @@ from functools import cached_property
 from torch import Tensor
 
 from regard.functional.impl.blocks import ScoreBlocks, accumulation_dtype, positions_of
+from regard.functional.impl.native import Scoring, native_obstacle
 from regard.functional.impl.picking import pick_rows
 from regard.functional.masks import num_allowed_keys
 
@@ -80,6 +81,21 @@ class RowsCall:
             scale=self.scale,
             softcap=self.softcap,
             positions=self.positions,
+        )
+
+    def native_obstacle(self) -> str | None:
+        """Return what the native kernels would need in order to take this call, or None."""
+        return native_obstacle(self.query, self.key)
+
+    def native_scoring(self) -> Scoring:
+        """Return what shapes the scores, as the native kernels take it."""
+        return Scoring(
+            scale=self.scale,
+            attn_mask=self.attn_mask,
+            attn_bias=self.attn_bias,
+            causal=self.causal,
+            softcap=self.softcap,
+            positions=None if isinstance(self.positions, range) else self.positions,
         )
 
     @cached_property

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from regard._errors import UnsupportedError
 
-__all__ = ["cpu_flash_available", "flash_with_lse", "product_of_transposed"]
+__all__ = ["cpu_flash_available", "flash_with_lse", "has_amx", "product_of_transposed"]
 
 _FEWEST_PRODUCTS = 1 << 16  # below this oneDNN is no faster
 _OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
@@ -84,6 +84,11 @@ def product_of_transposed(left: Tensor, right: Tensor) -> Tensor | None:
     products = [linear(left[at].contiguous(), right[at].contiguous(), None, "none", [], "") for at in places]
     whole = products[0][None] if len(products) == 1 else torch.stack(products)
     return whole.reshape(*left.shape[:2], *whole.shape[1:])
+
+
+def has_amx() -> bool:
+    """Return whether this processor has matrix units that PyTorch uses for bfloat16."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 @cache

@@ -394,7 +394,7 @@ def _load(
     rows = tl.arange(0, height)[:, None]
     columns = tl.arange(0, padded)[None, :]
     base = heads.base + batch * heads.strides[0] + head * heads.strides[1] + tl.cast(start, tl.int64) * heads.strides[2]
-    at = base + rows * heads.strides[2] + columns * heads.strides[3]
+    at = base + tl.cast(rows, tl.int64) * heads.strides[2] + tl.cast(columns, tl.int64) * heads.strides[3]
     if edge and width < padded:
         found = tl.load(at, mask=(start + rows < length) & (columns < width), other=0.0)
     elif edge:

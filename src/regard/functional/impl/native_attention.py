@@ -1,0 +1,126 @@
+"""Attention by the native kernels, with gradients: called directly, in compiled code as an operator of PyTorch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regard._errors import UnsupportedError
+from regard.functional import taps
+from regard.functional.impl.native import Scoring, backward, default_scale, forward, native_obstacle
+
+__all__ = ["native_with_lse"]
+
+
+def native_with_lse(
+    query: Float[Tensor, "batch heads q_len head_dim"],
+    key: Float[Tensor, "batch kv_heads kv_len head_dim"],
+    value: Float[Tensor, "batch kv_heads kv_len value_dim"],
+    *,
+    attn_mask: Tensor | None = None,
+    attn_bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    softcap: float | None = None,
+    dropout_p: float = 0.0,
+    statistics: Sequence[str] = (),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return attention, the log-sum-exp of each row's scores, both differentiable, and statistics of each row.
+
+    The log-sum-exp is float32, -inf for a row without keys. ``statistics`` are names that ``regard_native.STATISTICS``
+    has; they are returned as float32 (statistics, batch, heads, q_len), NaN for a row without keys.
+
+    Raises:
+        UnsupportedError: what the kernels cannot take, such as another device or float64.
+    """
+    obstacle = native_obstacle(query, key, value, attn_bias)
+    if obstacle is not None:
+        raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto", "sdpa" or "chunked".')
+    scale = default_scale(query, scale)
+    seed = torch.randint(1 << 62, ()) if dropout_p > 0 else None
+    if torch.compiler.is_compiling():
+        from regard.functional.impl.native_operator import native_attention
+
+        options = (causal, scale, softcap or 0.0, dropout_p, seed, list(statistics))
+        found: tuple[Tensor, Tensor, Tensor] = native_attention(query, key, value, attn_mask, attn_bias, *options)
+        return found
+    scoring = Scoring(
+        scale=scale,
+        attn_mask=attn_mask,
+        attn_bias=attn_bias,
+        causal=causal,
+        softcap=softcap,
+        dropout_p=dropout_p,
+        seed=0 if seed is None else int(seed),
+    )
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+        output, lse, taken = _Native.apply(query, key, value, scoring, tuple(statistics))  # type: ignore[no-untyped-call]
+        return output, lse, taken
+    return run_forward(query, key, value, scoring, statistics)
+
+
+def run_forward(
+    query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: Sequence[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the kernel and report it."""
+    output, lse, taken = forward(query, key, value, scoring, statistics)
+    if taps.LISTENERS:
+        masking = {name: getattr(scoring, name) for name in ("attn_mask", "attn_bias", "causal", "scale", "softcap")}
+        taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **masking}, (output, lse))
+    return output, lse, taken
+
+
+def run_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scoring: Scoring,
+    *,
+    output: Tensor,
+    lse: Tensor,
+    grad_output: Tensor,
+    grad_lse: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the kernel of the backward pass and report it."""
+    grads = backward(
+        query, key, value, scoring, output=output, lse=lse, grad_output=grad_output, grad_lse=grad_lse
+    )  # fmt: skip
+    if taps.LISTENERS:
+        taps.report(taps.NATIVE_BACKWARD, {"out": output, "grad_out": grad_output}, grads)
+    return grads
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        output, lse, taken = run_forward(query, key, value, scoring, statistics)
+        ctx.save_for_backward(query, key, value, scoring.attn_mask, scoring.attn_bias, output, lse)
+        ctx.scoring = scoring.without_masks()
+        ctx.mark_non_differentiable(taken)
+        ctx.set_materialize_grads(False)
+        return output, lse, taken
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_output: Tensor | None, grad_lse: Tensor | None, _: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        query, key, value, attn_mask, attn_bias, output, lse = ctx.saved_tensors
+        if grad_output is None and grad_lse is None:
+            return (None,) * 5
+        grads = run_backward(
+            query,
+            key,
+            value,
+            ctx.scoring.with_masks(attn_mask, attn_bias),
+            output=output,
+            lse=lse,
+            grad_output=torch.zeros_like(output) if grad_output is None else grad_output,
+            grad_lse=grad_lse,
+        )
+        return (*grads, None, None)
