@@ -137,10 +137,10 @@ def tiles(kernel: str, width: int, dtype: torch.dtype) -> Tiles:
 
 
 class Heads(NamedTuple):
-    """A tensor (batch, heads, len, width) as the kernels take it."""
+    """A tensor (batch, heads, len, width) as the kernels take it, or none: Triton 3.6 can ask only ``base`` for that."""
 
-    base: Tensor
-    strides: tuple[int | None, ...]
+    base: Tensor | None = None
+    strides: tuple[int | None, ...] = (None, None, None, None)
 
 
 class Shape(NamedTuple):
@@ -238,8 +238,8 @@ class _Call:
         softcap = options.softcap
         self._query, self._key, self._value = query, key, value
         self._statistics = options.statistics
-        self._mask = None if attn_mask is None else _side(attn_mask.view(torch.uint8), square)
-        self._bias = None if attn_bias is None else _side(attn_bias, square)
+        self._mask = Heads() if attn_mask is None else _side(attn_mask.view(torch.uint8), square)
+        self._bias = Heads() if attn_bias is None else _side(attn_bias, square)
         self._shape = Shape(heads, heads // kv_heads, q_len, kv_len)
         # Scores before the softcap are divided by it, and what comes out is multiplied by it and by log2 e.
         self._scaling = Scaling(

@@ -277,9 +277,9 @@ def _scores(
         bent = _tanh(scores)
         scores = bent * scaling.softcap
         slope = 1.0 - bent * bent
-    if bias is not None:
+    if bias.base is not None:
         scores += _load_side(bias, batch, head, rows, keys, shape).to(tl.float32) * LOG2E
-    if mask is not None:
+    if mask.base is not None:
         scores = tl.where(_load_side(mask, batch, head, rows, keys, shape) != 0, scores, float("-inf"))
     if edge:
         seen = keys < shape.kv_len
