@@ -137,7 +137,7 @@ def tiles(kernel: str, width: int, dtype: torch.dtype) -> Tiles:
 
 
 class Heads(NamedTuple):
-    """A tensor (batch, heads, len, width) as the kernels take it, or none: Triton 3.6 can ask only ``base`` for that."""
+    """A tensor (batch, heads, len, width) as the kernels take it, or none: of that Triton 3.6 can ask only ``base``."""
 
     base: Tensor | None = None
     strides: tuple[int | None, ...] = (None, None, None, None)
