@@ -11,6 +11,7 @@ namespace regard::REGARD_ISA {
 
 constexpr int64_t kRows = 60;   // a multiple of kTileRows
 constexpr int64_t kKeys = 256;  // a multiple of kPanel
+constexpr int64_t kFewRows = 4;
 
 // Sizes of one call in elements of the arithmetic.
 template <class Arithmetic>
@@ -43,6 +44,12 @@ struct Packed {
         const Call& call = sequence.call;
         pack_transposed<Arithmetic>(sequence.keys(call.key, kv_head, call.head_dim), first, count, sizes.depth, scratch,
                                     keys + at * sizes.depth);
+        pack_values(sequence, kv_head, sizes, first, count, at);
+    }
+
+    void pack_values(const Sequence& sequence, int64_t kv_head, const Sizes<Arithmetic>& sizes, int64_t first,
+                     int64_t count, int64_t at) const {
+        const Call& call = sequence.call;
         if (!sizes.has_value) return;
         const Rows rows = sequence.keys(call.value, kv_head, call.value_dim);
         if (!summed_in_place<Arithmetic>(rows, sizes.columns))
@@ -62,17 +69,21 @@ class RowBlock {
           sizes_(call),
           wanted_(call),
           extras_(has_extras(call)),
+          one_line_((call.mask.data || call.bias.data) && call.softcap == 0.0 && !call.slopes && call.mask.row == 0 &&
+                    call.bias.row == 0),
           queries_(arena.take<Element>(kRows * sizes_.depth)),
           scores_(arena.take<float>(kRows * kKeys)),
           weights_(Arithmetic::kPerElement == 1 ? nullptr : arena.take<Element>(kRows * kKeys / 2)),
           output_(arena.take<float>(kRows * sizes_.columns)),
+          line_(arena.take<float>(kKeys)),
           sums_(arena.take<RowSums>(kRows)) {}
 
     static int64_t bytes(const Call& call) {
         const Sizes<Arithmetic> sizes(call);
         return Arena::bytes_of<Element>(kRows * sizes.depth) + Arena::bytes_of<float>(kRows * kKeys) +
                (Arithmetic::kPerElement == 1 ? 0 : Arena::bytes_of<Element>(kRows * kKeys / 2)) +
-               Arena::bytes_of<float>(kRows * sizes.columns) + Arena::bytes_of<RowSums>(kRows);
+               Arena::bytes_of<float>(kRows * sizes.columns) + Arena::bytes_of<float>(kKeys) +
+               Arena::bytes_of<RowSums>(kRows);
     }
 
     // Take rows first … first + count of the list of a key head's rows.
@@ -124,11 +135,22 @@ class RowBlock {
         return false;
     }
 
-    // Add the keys first … first + count: at most kKeys, packed at `keys` and `values` (rows `ldv` elements apart).
-    void add(const Sequence& sequence, int64_t kv_head, const Element* keys, const Element* values, int64_t ldv,
-             int64_t first, int64_t count) {
-        product<Arithmetic>(queries_, sizes_.depth, 1, keys, kPanel, sizes_.depth * kPanel, count_, count, sizes_.depth,
-                            scores_, kKeys, false);
+    // The keys from `first` on where few queries can be compared with them as they lie in memory, else null.
+    const Element* keys_in_place(const Rows& keys, int64_t first) const {
+        if (count_ > kFewRows || sizes_.depth % kWidth != 0) return nullptr;
+        return rows_in_place<Arithmetic>(keys, first);
+    }
+
+    // Add the keys first … first + count, at most kKeys, packed at `keys` or, if `ldk` is not 0, as they lie in memory;
+    // rows of `values` are `ldv` elements apart.
+    void add(const Sequence& sequence, int64_t kv_head, const Element* keys, int64_t ldk, const Element* values,
+             int64_t ldv, int64_t first, int64_t count) {
+        if (ldk)
+            dots<Arithmetic>(queries_, count_, sizes_.depth, keys, ldk, count, scores_, kKeys);
+        else
+            product<Arithmetic>(queries_, sizes_.depth, 1, keys, kPanel, sizes_.depth * kPanel, count_, count,
+                                sizes_.depth, scores_, kKeys, false);
+        line_head_ = -1;
         const bool whole = first >= full_from_ && first + count <= full_to_ && count % kWidth == 0;
         for (int64_t row = 0; row < count_; ++row) add_row(sequence, kv_head, row, first, count, whole);
         if (!sizes_.has_value) return;
@@ -199,7 +221,14 @@ class RowBlock {
         float* const scores = scores_ + row * kKeys;
         const int64_t padded = rounded_up(count, kWidth);
         float factor = static_cast<float>(call_.scale) * kLog2E;
-        if (extras_ || factor <= 0.0f) {
+        if (one_line_) {
+            make_line(sequence, place, first, count, padded);
+            if (!line_is_zero_ || factor <= 0.0f) {
+                for (int64_t at = 0; at < padded; at += kWidth)
+                    store(scores + at, load(scores + at) * factor + load(line_ + at));
+                factor = 1.0f;
+            }
+        } else if (extras_ || factor <= 0.0f) {
             shape(sequence, place, scores, first, count, padded);
             factor = 1.0f;
         }
@@ -229,6 +258,22 @@ class RowBlock {
         float* const scores = scores_ + row * kKeys;
         for (int64_t at = 0; at < padded; at += kWidth) store(scores + at, Vec{});
         if constexpr (Arithmetic::kPerElement == 2) Arithmetic::narrow(scores, padded, weights_ + row * kKeys / 2);
+    }
+
+    // What mask and bias add to every row of a head, as padding does: made once for a block of keys.
+    void make_line(const Sequence& sequence, const Place& place, int64_t first, int64_t count, int64_t padded) {
+        const bool by_head = call_.mask.head != 0 || call_.bias.head != 0;
+        if (line_head_ == (by_head ? place.head : 0)) return;
+        line_head_ = by_head ? place.head : 0;
+        const Line line(sequence, place.head, place.row, first, true);
+        Ints other = {};
+        for (int64_t at = 0; at < padded; at += kWidth) {
+            const Vec added = at < count ? Line::shaped(line, Vec{}, at, count - at, Vec{}) : Vec{};
+            store(line_ + at, added);
+            other |= added != 0.0f;
+        }
+        line_is_zero_ = true;
+        for (int lane = 0; lane < kWidth; ++lane) line_is_zero_ = line_is_zero_ && !other[lane];
     }
 
     void shape(const Sequence& sequence, const Place& place, float* scores, int64_t first, int64_t count,
@@ -351,11 +396,15 @@ class RowBlock {
     const Sizes<Arithmetic> sizes_;
     const Wanted wanted_;
     const bool extras_;
+    const bool one_line_;
     Element* const queries_;
     float* const scores_;
     Element* const weights_;
     float* const output_;
+    float* const line_;
     RowSums* const sums_;
+    int64_t line_head_ = -1;
+    bool line_is_zero_ = false;
     int64_t count_ = 0, first_key_ = 0, end_key_ = 0, full_from_ = 0, full_to_ = 0;
     Place places_[kRows];
 };

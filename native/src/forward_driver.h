@@ -64,16 +64,21 @@ class Forward {
     void walk(RowBlock<Arithmetic>& block, const Unit& unit, const Packed<Arithmetic>& packed, bool stream, int64_t from,
               int64_t to) const {
         const Sequence& sequence = unit.sequence;
+        const Rows keys = sequence.keys(call_.key, unit.kv_head, call_.head_dim);
         const Rows values = sequence.keys(call_.value, unit.kv_head, call_.value_dim);
         const Element* const in_place = sizes_.has_value ? summed_in_place<Arithmetic>(values, sizes_.columns) : nullptr;
         to = least(to, block.end_key());
         for (int64_t first = most(from, block.first_key()); first < to; first += kKeys) {
             const int64_t count = least(kKeys, to - first), at = stream ? 0 : first;
             if (!block.sees(sequence, first, count)) continue;
-            if (stream) packed.pack(sequence, unit.kv_head, sizes_, first, count, 0);
+            const Element* const direct = stream ? block.keys_in_place(keys, first) : nullptr;
+            if (direct)
+                packed.pack_values(sequence, unit.kv_head, sizes_, first, count, 0);
+            else if (stream)
+                packed.pack(sequence, unit.kv_head, sizes_, first, count, 0);
             const Element* value = packed.values + at / Arithmetic::kPerElement * sizes_.columns;
-            block.add(sequence, unit.kv_head, packed.keys + at * sizes_.depth,
-                      in_place ? in_place + first * values.stride : value, in_place ? values.stride : sizes_.columns,
+            block.add(sequence, unit.kv_head, direct ? direct : packed.keys + at * sizes_.depth,
+                      direct ? keys.stride / Arithmetic::kPerElement : 0, in_place ? in_place + first * values.stride : value, in_place ? values.stride : sizes_.columns,
                       first, count);
         }
     }

@@ -37,6 +37,17 @@ static inline void read_floats(const void* from, int64_t dtype, int64_t count, f
     }
 }
 
+// Read kWidth numbers of any type.
+REGARD_INLINE Vec load_as_floats(const char* from, int64_t dtype) {
+    typedef uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+    typedef _Float16 Float16s __attribute__((vector_size(kWidth * 2)));
+    if (dtype == kFloat32) return load(reinterpret_cast<const float*>(from));
+    Halves halves;
+    __builtin_memcpy(&halves, from, sizeof(halves));
+    if (dtype == kBFloat16) return (Vec)(__builtin_convertvector(halves, Bits) << 16);
+    return __builtin_convertvector((Float16s)halves, Vec);
+}
+
 static inline void write_floats(const float* __restrict__ from, int64_t dtype, int64_t count, void* to) {
     if (dtype == kFloat32) {
         __builtin_memcpy(to, from, static_cast<size_t>(count) * 4);
@@ -64,24 +75,56 @@ REGARD_INLINE void read_row(Pairs, const void* from, int64_t, int64_t count, int
 #endif
 
 // Turn kWidth rows of kWidth 32-bit numbers into columns, in place.
+#if defined(__AVX512F__)
 REGARD_INLINE void transpose_square(Bits* rows) {
+    __m512i from[16], to[16];
+#pragma GCC unroll 8
+    for (int row = 0; row < 16; row += 2) {
+        to[row] = _mm512_unpacklo_epi32((__m512i)rows[row], (__m512i)rows[row + 1]);
+        to[row + 1] = _mm512_unpackhi_epi32((__m512i)rows[row], (__m512i)rows[row + 1]);
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < 16; row += 4) {  // from[row + c]: column c of each quarter, of rows row … row + 3
+        from[row] = _mm512_unpacklo_epi64(to[row], to[row + 2]);
+        from[row + 1] = _mm512_unpackhi_epi64(to[row], to[row + 2]);
+        from[row + 2] = _mm512_unpacklo_epi64(to[row + 1], to[row + 3]);
+        from[row + 3] = _mm512_unpackhi_epi64(to[row + 1], to[row + 3]);
+    }
+#pragma GCC unroll 4
+    for (int column = 0; column < 4; ++column) {
+        to[column] = _mm512_shuffle_i32x4(from[column], from[column + 4], 0x88);  // quarters 0 and 2 of both
+        to[column + 4] = _mm512_shuffle_i32x4(from[column], from[column + 4], 0xdd);
+        to[column + 8] = _mm512_shuffle_i32x4(from[column + 8], from[column + 12], 0x88);
+        to[column + 12] = _mm512_shuffle_i32x4(from[column + 8], from[column + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int column = 0; column < 4; ++column) {
+        rows[column] = (Bits)_mm512_shuffle_i32x4(to[column], to[column + 8], 0x88);
+        rows[column + 8] = (Bits)_mm512_shuffle_i32x4(to[column], to[column + 8], 0xdd);
+        rows[column + 4] = (Bits)_mm512_shuffle_i32x4(to[column + 4], to[column + 12], 0x88);
+        rows[column + 12] = (Bits)_mm512_shuffle_i32x4(to[column + 4], to[column + 12], 0xdd);
+    }
+}
+#else
+REGARD_INLINE void transpose_square(Bits* rows) {
+#pragma GCC unroll 4
     for (int step = 1; step < kWidth; step *= 2) {
+#pragma GCC unroll 16
         for (int row = 0; row < kWidth; ++row) {
             if (row & step) continue;
             const Bits upper = rows[row], lower = rows[row + step];
-            Bits first, second;
             Ints take_first, take_second;
+#pragma GCC unroll 16
             for (int lane = 0; lane < kWidth; ++lane) {
                 take_first[lane] = lane & step ? kWidth + (lane ^ step) : lane;
                 take_second[lane] = lane & step ? kWidth + lane : lane ^ step;
             }
-            first = __builtin_shuffle(upper, lower, take_first);
-            second = __builtin_shuffle(upper, lower, take_second);
-            rows[row] = first;
-            rows[row + step] = second;
+            rows[row] = __builtin_shuffle(upper, lower, take_first);
+            rows[row + step] = __builtin_shuffle(upper, lower, take_second);
         }
     }
 }
+#endif
 
 // Rows (count × depth elements, `ld` apart) become a panel: depth rows of kPanel columns. Columns past `count` become 0.
 template <class Element>
@@ -116,6 +159,17 @@ struct Rows {
     const char* row(int64_t index) const { return row_of(data, dtype, index * stride); }
 };
 
+// The rows from `first` on as elements where they lie in memory as the arithmetic reads them, else null.
+template <class Arithmetic>
+static const typename Arithmetic::Element* rows_in_place(const Rows& rows, int64_t first) {
+    typedef typename Arithmetic::Element Element;
+    const char* const data = rows.row(first);
+    const bool fits = (rows.dtype == kFloat32) == (Arithmetic::kPerElement == 1) && rows.dtype != kFloat16 &&
+                      rows.width % Arithmetic::kPerElement == 0 && rows.stride % Arithmetic::kPerElement == 0 &&
+                      reinterpret_cast<uintptr_t>(data) % sizeof(Element) == 0;
+    return fits ? reinterpret_cast<const Element*>(data) : nullptr;
+}
+
 // Read rows first … first + count as elements, `padded` each; rows past the last are 0.
 template <class Arithmetic>
 static void read_rows(const Rows& rows, int64_t first, int64_t count, int64_t padded,
@@ -137,17 +191,52 @@ static void pack_transposed(const Rows& rows, int64_t first, int64_t count, int6
     typedef typename Arithmetic::Element Element;
     for (int64_t at = 0; at < count; at += kPanel, to += padded * kPanel) {
         const int64_t here = least(kPanel, least(count - at, rows.count - first - at));
-        const bool in_place = rows.width == padded * Arithmetic::kPerElement && here > 0 &&
-                              (rows.dtype == kFloat32) == (Arithmetic::kPerElement == 1) &&
-                              rows.stride % Arithmetic::kPerElement == 0 &&
-                              reinterpret_cast<uintptr_t>(rows.row(first + at)) % sizeof(Element) == 0;
+        const Element* const in_place = here > 0 ? rows_in_place<Arithmetic>(rows, first + at) : nullptr;
         if (in_place) {
-            transpose_panel(reinterpret_cast<const Element*>(rows.row(first + at)),
-                            rows.stride / Arithmetic::kPerElement, here, padded, to);
+            transpose_panel(in_place, rows.stride / Arithmetic::kPerElement, here, padded, to);
         } else {
             read_rows<Arithmetic>(rows, first + at, most(here, 0), padded, scratch);
             transpose_panel(scratch, padded, most(here, 0), padded, to);
         }
+    }
+}
+
+// Scores of few queries: products of each with `count` keys that lie `ld` elements apart, `ldc` scores a query. Where a
+// key is used so seldom, bringing it into the order of `product` costs more than summing over the lanes. `Vectors` is
+// the depth, so that a query stays in registers; 0 for any depth.
+template <class Arithmetic, int Vectors>
+static void dots_of(const typename Arithmetic::Element* queries, int64_t rows, int64_t depth,
+                    const typename Arithmetic::Element* keys, int64_t ld, int64_t count, float* scores, int64_t ldc) {
+    const int64_t vectors = Vectors ? Vectors : depth / kWidth;
+    for (int64_t first = 0; first < count; first += kWidth) {
+        for (int64_t row = 0; row < rows; ++row) {
+            Bits sums[kWidth];
+#pragma GCC unroll 16
+            for (int key = 0; key < kWidth; ++key) {
+                const typename Arithmetic::Element* const from = keys + least(first + key, count - 1) * ld;
+                Vec sum{};
+#pragma GCC unroll 8
+                for (int64_t at = 0; at < vectors; ++at)
+                    sum = Arithmetic::multiply_add(sum, queries + row * depth + at * kWidth, from + at * kWidth);
+                sums[key] = (Bits)sum;
+            }
+            transpose_square(sums);
+            Vec total = (Vec)sums[0];
+#pragma GCC unroll 16
+            for (int lane = 1; lane < kWidth; ++lane) total += (Vec)sums[lane];
+            store(scores + row * ldc + first, total);
+        }
+    }
+}
+
+template <class Arithmetic>
+static void dots(const typename Arithmetic::Element* queries, int64_t rows, int64_t depth,
+                 const typename Arithmetic::Element* keys, int64_t ld, int64_t count, float* scores, int64_t ldc) {
+    switch (depth / kWidth) {
+        case 2: return dots_of<Arithmetic, 2>(queries, rows, depth, keys, ld, count, scores, ldc);
+        case 4: return dots_of<Arithmetic, 4>(queries, rows, depth, keys, ld, count, scores, ldc);
+        case 8: return dots_of<Arithmetic, 8>(queries, rows, depth, keys, ld, count, scores, ldc);
+        default: return dots_of<Arithmetic, 0>(queries, rows, depth, keys, ld, count, scores, ldc);
     }
 }
 

@@ -20,6 +20,9 @@ struct Floats {
     typedef float Element;
     static constexpr int kPerElement = 1;
     REGARD_INLINE Vec multiply_add(Vec sum, float left, const float* right) { return sum + left * load(right); }
+    REGARD_INLINE Vec multiply_add(Vec sum, const float* left, const float* right) {
+        return sum + load(left) * load(right);
+    }
 };
 
 #if defined(__AVX512BF16__)
@@ -29,6 +32,9 @@ struct Pairs {
     static constexpr int kPerElement = 2;
     REGARD_INLINE Vec multiply_add(Vec sum, uint32_t left, const uint32_t* right) {
         return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)all_bits(left), (__m512bh)load_bits(right));
+    }
+    REGARD_INLINE Vec multiply_add(Vec sum, const uint32_t* left, const uint32_t* right) {
+        return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)load_bits(left), (__m512bh)load_bits(right));
     }
 
     // Round a row of floats, whole vectors of them, to pairs.

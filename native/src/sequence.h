@@ -114,17 +114,17 @@ struct Line {
         } else {
             for (int64_t lane = 0; lane < least(count, kWidth); ++lane) bytes[lane] = from[lane * mask_stride];
         }
-        Ints found;
-        for (int lane = 0; lane < kWidth; ++lane) found[lane] = -(bytes[lane] != 0);
-        return found;
+        typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
+        Bytes packed;
+        __builtin_memcpy(&packed, bytes, kWidth);
+        return __builtin_convertvector(packed, Ints) != 0;
     }
 
     Vec biases(int64_t at, int64_t count) const {
         const int64_t bytes = bias_dtype == kFloat32 ? 4 : 2;
         const char* from = bias + at * bias_stride * bytes;
         if (bias_stride == 0) return all(read_float(from));
-        if (bias_stride == 1 && bias_dtype == kFloat32 && count >= kWidth)
-            return load(reinterpret_cast<const float*>(from));
+        if (bias_stride == 1 && count >= kWidth) return load_as_floats(from, bias_dtype);
         float values[kWidth] = {};
         const int64_t present = least(count, kWidth);
         if (bias_stride == 1) {

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -87,3 +89,21 @@ def test_statistics_of_long_rows_are_those_of_dense_weights(causal):
         scores = scores.masked_fill(~torch.ones(700, 700, dtype=torch.bool).tril(), -torch.inf)
     expected = torch.special.entr(scores.softmax(-1)).sum(-1)
     torch.testing.assert_close(taken.values["entropy"].double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_constant_is_marked_as_pytorch_marks_it():
+    def answer():
+        return 3
+
+    def other():
+        return 3
+
+    assert vars(torch_private.constant_when_compiled(answer)) == vars(torch.compiler.assume_constant_result(other))
+
+
+def test_importing_the_mathematics_imports_no_compiler():
+    program = (
+        "import sys, regard.functional; print([name for name in ('torch._dynamo', 'triton') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

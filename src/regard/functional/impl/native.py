@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from regard._errors import UnsupportedError
+from regard.functional.impl.torch_private import constant_when_compiled
 
 __all__ = [
     "Scoring",
@@ -59,7 +60,7 @@ class Scoring:
         return replace(self, attn_mask=attn_mask, attn_bias=attn_bias)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_when_compiled
 def native_available() -> bool:
     """Return whether ``regard-native`` is installed."""
     return _library() is not None

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError
 from regard.functional.impl.native import instruction_set, native_obstacle
-from regard.functional.impl.torch_private import has_amx
+from regard.functional.impl.torch_private import constant_when_compiled, has_amx
 
 __all__ = ["Region", "load_region", "native_wins", "region_path", "this_machine"]
 
@@ -80,7 +79,7 @@ def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | N
     return least is not None and query.numel() * key.shape[2] >= least
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_when_compiled
 def this_machine() -> Region:
     """Return the figures that hold on this machine."""
     return _read_once()

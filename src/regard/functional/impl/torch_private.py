@@ -11,7 +11,9 @@ oneDNN for float32 only within convolutions and compiled code. The operator that
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,7 +21,9 @@ from torch import Tensor
 
 from regard._errors import UnsupportedError
 
-__all__ = ["cpu_flash_available", "flash_with_lse", "has_amx", "product_of_transposed"]
+__all__ = ["constant_when_compiled", "cpu_flash_available", "flash_with_lse", "has_amx", "product_of_transposed"]
+
+Answer = TypeVar("Answer", bound=Callable[[], Any])
 
 _FEWEST_PRODUCTS = 1 << 16  # below this oneDNN is no faster
 _OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
@@ -84,6 +88,15 @@ def product_of_transposed(left: Tensor, right: Tensor) -> Tensor | None:
     products = [linear(left[at].contiguous(), right[at].contiguous(), None, "none", [], "") for at in places]
     whole = products[0][None] if len(products) == 1 else torch.stack(products)
     return whole.reshape(*left.shape[:2], *whole.shape[1:])
+
+
+def constant_when_compiled(function: Answer) -> Answer:
+    """Let ``torch.compile`` call ``function`` once and take the answer as known.
+
+    It is what ``torch.compiler.assume_constant_result`` does, which imports the compiler (and Triton) at once.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def has_amx() -> bool:
