@@ -10,10 +10,10 @@ SHAPES := --jaxtyping-packages=regard,beartype.beartype
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
+.PHONY: help setup native native-sanitized demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) $(NATIVE) ## make .venv with everything that the other targets need; nothing to do the second time
 
@@ -26,6 +26,10 @@ $(NATIVE): $(READY) $(wildcard native/CMakeLists.txt native/pyproject.toml nativ
 
 native: $(READY) ## build the native attention kernels again; setup does where a C++ compiler is
 	@$(BIN)/python scripts/build_native.py
+
+native-sanitized: setup ## look for wrong addresses, undefined behaviour and races in the native kernels; some minutes
+	@$(BIN)/python scripts/check_native.py address,undefined tests/native/grid.py
+	@$(BIN)/python scripts/check_native.py thread tests/native/grid.py
 
 demo: setup ## fine-tune a real BERT on real news, watch every head, end with a verdict and a report
 	@$(BIN)/regard demo

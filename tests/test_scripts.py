@@ -207,6 +207,39 @@ def test_what_a_library_asks_for_and_offers_is_judged():
     assert module.keeps("[ 9] .symtab  SYMTAB") == ["the library must be stripped."]
 
 
+@pytest.fixture
+def sanitizing_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the script that runs programs on sanitized kernels, with nothing built and nothing preloaded."""
+    module = script("check_native")
+    monkeypatch.setattr(module, "compiler", lambda: "c++")
+    monkeypatch.setattr(module, "build", lambda folder, sanitizers: tmp_path / "library.so")
+    monkeypatch.setattr(module, "preloaded", lambda sanitizers: "")
+    monkeypatch.setattr(module, "PLANTED", tmp_path / "planted.py")
+    module.PLANTED.write_text("import sys; sys.exit('ThreadSanitizer: a race')")
+    return module
+
+
+def test_program_runs_on_the_sanitized_library_and_its_status_is_returned(sanitizing_script, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os, sys; sys.exit(7 * (os.environ['REGARD_NATIVE'] == sys.argv[1]))")
+
+    assert sanitizing_script.main("thread", [str(program), str(tmp_path / "library.so")]) == 7
+    assert sanitizing_script.main("thread", [str(program), "another"]) == 0
+
+
+def test_sanitizer_that_misses_a_planted_mistake_is_not_believed(sanitizing_script, tmp_path, capsys):
+    (tmp_path / "planted.py").write_text("")
+    (tmp_path / "program.py").write_text("")
+
+    assert sanitizing_script.main("thread", [str(tmp_path / "program.py")]) == 1
+    assert "must report a planted mistake" in capsys.readouterr().out
+
+
+def test_program_that_is_not_there_is_named_before_anything_is_built(sanitizing_script):
+    with pytest.raises(SystemExit, match=r"must be a Python file, got absent\.py"):
+        sanitizing_script.main("thread", ["absent.py"])
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

@@ -1,9 +1,10 @@
-// The part of OpenMP's runtime that the kernels use, on threads that ThreadSanitizer sees; linked with REGARD_SANITIZE=thread.
+// The part of the OpenMP runtime that the kernels use, on threads that ThreadSanitizer sees (REGARD_SANITIZE=thread).
 //
-// libgomp wakes and awaits its threads without calls that the sanitizer knows, so everything that is handed over would be
-// reported. Here a team is made and joined, and its barriers are those of pthreads. The iterations of a loop are given out
-// through a relaxed counter, which orders nothing: whatever the kernels order, their own code has to. A construct that is
-// not here is an error of the linker, by name.
+// libgomp wakes and awaits its threads in ways that the sanitizer does not know, so all that is handed over would be
+// reported. Here a team is made and joined, and its barriers are those of pthreads. The iterations of a loop are given
+// out through a relaxed counter, which orders nothing: what has to be ordered, the kernels must order themselves. These
+// functions are hidden, or torch's libgomp would take their place. A construct that is not here is an error of the
+// linker, by name.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -74,6 +75,7 @@ bool GOMP_loop_nonmonotonic_dynamic_start(long start, long end, long step, long 
 
 void GOMP_loop_end(void) {
     // All have left the loop before one resets the counter, and it is reset before any enters the next loop.
-    if (pthread_barrier_wait(&self->team->barrier) == PTHREAD_BARRIER_SERIAL_THREAD) atomic_store(&self->team->taken, 0);
-    pthread_barrier_wait(&self->team->barrier);
+    Team* const team = self->team;
+    if (pthread_barrier_wait(&team->barrier) == PTHREAD_BARRIER_SERIAL_THREAD) atomic_store(&team->taken, 0);
+    pthread_barrier_wait(&team->barrier);
 }

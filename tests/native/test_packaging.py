@@ -127,9 +127,10 @@ def test_importing_regard_loads_neither_the_kernels_nor_torch():
 def test_what_is_installed_is_what_the_sources_say():
     installed = Path(regard_native.__file__).parent
     changed = max(path.stat().st_mtime for path in (SOURCES / "src").iterdir())
+    remedy = "native/ changed after it was built; run `make native`"
 
-    assert (installed / "__init__.py").read_text() == (SOURCES / "regard_native/__init__.py").read_text(), "make native"
-    assert (installed / "libregard_native.so").stat().st_mtime >= changed, "make native"
+    assert (installed / "__init__.py").read_text() == (SOURCES / "regard_native/__init__.py").read_text(), remedy
+    assert (installed / "libregard_native.so").stat().st_mtime >= changed, remedy
 
 
 def test_the_licence_is_the_repositorys():
