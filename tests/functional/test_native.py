@@ -248,14 +248,72 @@ def test_auto_takes_the_native_kernel_where_it_is_measured_to_win(monkeypatch):
         assert selected_impl(trained, many, many) == "native"
 
 
-def test_a_region_is_read_back_and_a_broken_one_is_refused(tmp_path):
-    region = Region(forward={"float32": 3}, training={"bfloat16": None})
+def test_few_queries_without_gradients_go_by_figures_of_their_own(monkeypatch):
+    region = Region(forward={"float32": 100}, training={"float32": 100}, decode={"float32": 10_000, "bfloat16": 1})
+    monkeypatch.setattr(native_region, "this_machine", lambda: region)
+    key, most, more = torch.randn(1, 1, 32, 8), torch.randn(1, 1, 16, 8), torch.randn(1, 1, 17, 8)
+    longer = key.repeat(1, 1, 3, 1)
+    assert selected_impl(most, key, key) == "sdpa"
+    assert selected_impl(most, longer, longer) == "native"
+    assert selected_impl(more, key, key) == "native"
+    assert selected_impl(most.clone().requires_grad_(), key, key) == "native"
+    assert selected_impl(most.bfloat16(), key.bfloat16(), key.bfloat16()) == "native"
+    assert selected_impl(more.bfloat16(), key.bfloat16(), key.bfloat16()) == "sdpa"
+    assert selected_impl(most.half(), key.half(), key.half()) == "sdpa"
+
+
+def test_a_region_without_figures_for_few_queries_goes_by_those_of_any_number():
+    region = Region(forward={"float32": 5}, training={})
+    assert region.least_work(torch.float32, trains=False, q_len=1) == 5
+    assert region.least_work(torch.float32, trains=True, q_len=1) is None
+
+
+@pytest.mark.parametrize("decode", [None, {}, {"float16": None, "float32": 7}])
+def test_a_region_is_read_back(tmp_path, decode):
+    region = Region(forward={"float32": 3}, training={"bfloat16": None}, decode=decode)
     path = tmp_path / "made" / "region.json"
     region.save(path)
     assert load_region(path) == region
-    path.write_text('{"forward": 3}')
+    assert [entry.name for entry in path.parent.iterdir()] == ["region.json"]
+
+
+def test_a_file_from_before_few_queries_were_judged_is_read(tmp_path):
+    path = tmp_path / "region.json"
+    path.write_text('{"forward": {"float32": 3}, "training": {}}')
+    assert load_region(path) == Region(forward={"float32": 3}, training={}, decode=None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"forward": 3}',
+        '{"forward": {}}',
+        '{"forward": {}, "training": {}, "decode": 3}',
+        '{"forward": {"float32": "3"}, "training": {}}',
+        '{"forward": {"float32": 0}, "training": {}}',
+        '{"forward": {"float32": true}, "training": {}}',
+    ],
+)
+def test_a_broken_region_is_refused(tmp_path, content):
+    path = tmp_path / "region.json"
+    path.write_text(content)
     with pytest.raises(ValueError, match=r"region\.json must hold what `regard doctor --tune` wrote"):
         load_region(path)
+
+
+@pytest.mark.parametrize(
+    ("amx", "chosen", "origin"),
+    [(False, "avx512_bf16", "built in"), (True, "avx512_bf16", "none"), (False, "portable", "none")],
+)
+def test_the_figures_say_where_they_come_from(monkeypatch, tmp_path, amx, chosen, origin):
+    monkeypatch.setenv("REGARD_REGION", str(tmp_path / "region.json"))
+    monkeypatch.setattr(native_region, "has_amx", lambda: amx)
+    monkeypatch.setattr(native_region, "instruction_set", lambda: chosen)
+    assert native_region.region_origin() == origin
+    Region(forward={}, training={}).save(tmp_path / "region.json")
+    assert native_region.region_origin() == "measured"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ torch, and nothing else of regard.
 
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
 from regard.functional.columns import column_statistics, received_mass
-from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition
+from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition, kernel_statistics
 from regard.functional.given_scores import column_statistics_of_scores, statistics_of_scores
 from regard.functional.masks import (
     as_bias,
@@ -50,6 +50,7 @@ __all__ = [
     "head_similarity",
     "keep_from_attention_mask",
     "keep_from_padding",
+    "kernel_statistics",
     "key_mass",
     "num_allowed_keys",
     "prefix_mask",

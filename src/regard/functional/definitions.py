@@ -1,14 +1,22 @@
 """What each statistic is: formula, unit, range, and the dense computation that it is tested against."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from regard._errors import ArgumentError
 from regard.functional import reference
+from regard.functional.impl.completion import bases
 
-__all__ = ["COLUMN_STATISTICS", "ROW_STATISTICS", "VALUE_STATISTICS", "Definition", "check_names"]
+__all__ = [
+    "COLUMN_STATISTICS",
+    "ROW_STATISTICS",
+    "VALUE_STATISTICS",
+    "Definition",
+    "check_names",
+    "kernel_statistics",
+]
 
 VALUE_STATISTICS = frozenset({"contribution", "first_contribution"})
 """Statistics of a query row that weigh the values and so need them."""
@@ -87,6 +95,14 @@ COLUMN_STATISTICS: Mapping[str, Definition] = {
 
 ``reference`` also takes ``query_mask``, bool (batch, q_len).
 """
+
+
+def kernel_statistics(names: Iterable[str]) -> list[str]:
+    """Return what a kernel has to sum up with its output for the statistics of rows among ``names``.
+
+    Those that weigh the values are left out: they need the lengths of the values first.
+    """
+    return sorted(bases(name for name in names if name in ROW_STATISTICS) - VALUE_STATISTICS)
 
 
 def check_names(statistics: Sequence[str], has_value: bool) -> None:

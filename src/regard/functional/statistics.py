@@ -4,7 +4,7 @@ For a query row, s are its masked scores, p = softmax(s) its weights and lse = l
 and the last query stands at the last key.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class RowStatistics:
         values: name -> (batch, heads, rows), float32 (float64 for float64 inputs), NaN where not defined.
         lse: (batch, heads, rows) log-sum-exp of the scores, -inf for a row without keys.
         num_keys: (batch or 1, heads or 1, rows) int64, how many keys each row may see.
-        route: name -> ``"native"``, ``"fused"`` or ``"streaming"``, which ran.
+        route: name -> ``"native"``, ``"fused"`` or ``"streaming"``, which ran, or ``"kernel"`` for what was known.
     """
 
     values: dict[str, Tensor]
@@ -53,6 +53,7 @@ def row_statistics(
     lse: Float[Tensor, "batch heads q_len"] | None = None,
     rows: Int[Tensor, "*sequences rows"] | None = None,
     value: Tensor | None = None,
+    known: Mapping[str, Tensor] | None = None,
     route: str = "auto",
 ) -> RowStatistics:
     """Return exact statistics of the attention weights, in memory linear in the lengths and without gradients.
@@ -70,6 +71,8 @@ def row_statistics(
         rows: int64 indices of the query rows wanted, (rows,), or (batch, rows) for other rows in each sequence; all by
             default.
         value: the values of the call, for the statistics that weigh them, ``contribution`` and ``first_contribution``.
+        known: statistics of all rows that the kernel returned with its output; where they and ``lse`` are all that it
+            takes, nothing is computed again.
         route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"native"`` does so in the kernels
             of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"auto"`` takes what is
             measured to be cheapest.
@@ -94,6 +97,8 @@ def row_statistics(
         raise ArgumentError(f'route must be "auto", "native", "fused" or "streaming", got {route!r}.')
     with quiet(query):
         call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        if known is not None and lse is not None and rows is None and bases(statistics) <= known.keys():
+            return _completed(call, statistics, {**known, "lse": lse}, "kernel")
         norms = value_norms(value, key.shape[:3], key.dtype) if bases(statistics) & VALUE_STATISTICS else None
         parts = call.parts(check_rows(rows, query))
         return _joined([_of_part(part, statistics, route, norms) for part in parts])
@@ -145,12 +150,16 @@ def _of_part(call: RowsCall, statistics: Sequence[str], route: str, norms: Tenso
         found = row_sums(call.query, call.key, call.native_scoring(), sorted(wanted), value_norms=norms)
     else:
         found = stream(call.blocks(), wanted, lse=call.lse, value_norms=norms)
+    return _completed(call, statistics, found, chosen)
+
+
+def _completed(call: RowsCall, statistics: Sequence[str], found: Mapping[str, Tensor], route: str) -> RowStatistics:
     rows = Rows(num_keys=call.num_keys, positions=call.position_tensor, dtype=call.query.dtype)
     return RowStatistics(
         values=rows.complete(statistics, found),
         lse=found["lse"].masked_fill(call.num_keys == 0, -torch.inf),
         num_keys=call.num_keys,
-        route=dict.fromkeys(statistics, chosen),
+        route=dict.fromkeys(statistics, route),
     )
 
 

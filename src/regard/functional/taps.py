@@ -4,12 +4,12 @@ PyTorch's own kernels are heard of elsewhere, through PyTorch. The chunked and t
 wants to know of them listens here. Nobody listening costs one look at an empty list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["CHUNKED", "LISTENERS", "NATIVE", "NATIVE_BACKWARD", "Listener", "report"]
+__all__ = ["CHUNKED", "LISTENERS", "NATIVE", "NATIVE_BACKWARD", "WANTED", "Listener", "report", "wanted"]
 
 CHUNKED, NATIVE, NATIVE_BACKWARD = "regard chunked", "regard native", "regard native backward"
 """Names of the kernels; the backward pass of the chunked one is not reported."""
@@ -24,8 +24,19 @@ value, with ``out`` and ``grad_out`` as arguments.
 LISTENERS: list[Listener] = []
 """Called after each such call, in order."""
 
+WANTED: list[Callable[[], Iterable[str]]] = []
+"""Tell which statistics of rows listeners want; the native kernel then sums them up in the same pass.
+
+They come with the arguments as ``statistics``, name -> (batch, heads, q_len).
+"""
+
 
 def report(kernel: str, arguments: dict[str, Any], result: tuple[Tensor, ...]) -> None:
     """Tell every listener."""
     for listener in tuple(LISTENERS):
         listener(kernel, arguments, result)
+
+
+def wanted() -> tuple[str, ...]:
+    """Return the statistics that listeners want, each once."""
+    return tuple(dict.fromkeys(name for tell in WANTED for name in tell()))

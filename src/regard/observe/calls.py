@@ -1,6 +1,6 @@
 """One attention call as its kernel saw it: what statistics are taken of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class AttentionCall:
         scale: factor of the dot products; None for 1 / √head_dim.
         softcap: limit of the scores or None.
         kernel: what computed it.
+        statistics: name -> (batch, heads, q_len), what the kernel returned with its output; None for nothing.
     """
 
     query: Tensor | None = None
@@ -48,6 +49,7 @@ class AttentionCall:
     scale: float | None = None
     softcap: float | None = None
     kernel: str
+    statistics: Mapping[str, Tensor] | None = None
 
     @property
     def batch(self) -> int:
@@ -101,6 +103,8 @@ class AttentionCall:
             tensor = getattr(self, name)
             if tensor is not None and (tensor.shape[1] > 1 or name not in ("attn_mask", "attn_bias")):
                 picked[name] = tensor.index_select(1, chosen // group if name in _BY_KEY_HEAD else chosen)
+        if self.statistics is not None:
+            picked["statistics"] = {name: values.index_select(1, chosen) for name, values in self.statistics.items()}
         return replace(self, **picked)
 
     def unpacked(self, group: int) -> "AttentionCall":
@@ -111,7 +115,7 @@ class AttentionCall:
             name: tensor.expand(-1, self.num_heads, *tensor.shape[2:]).flatten(1, 2).unsqueeze(2)
             for name, tensor in held.items()
         }
-        return replace(self, **spread)
+        return replace(self, **spread, statistics=None)
 
     def clone(self) -> "AttentionCall":
         """Return a copy that outlives what the model does with its tensors."""
@@ -120,7 +124,7 @@ class AttentionCall:
             for field in fields(self)
             if isinstance(getattr(self, field.name), Tensor)
         }
-        return replace(self, **copies)
+        return replace(self, **copies, statistics=None)
 
     @property
     def _asking(self) -> Tensor:

@@ -6,7 +6,7 @@ output.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regard.functional import causal_mask
+from regard.functional.replacement import flash_backward, flash_forward
 from regard.observe import taps
 from regard.observe.calls import AttentionCall
 
 __all__ = ["Capture", "Gradients"]
 
 # Position of the log-sum-exp among the outputs, by kernel; kernels that pad it or leave it out are not listed.
-_LSE_OUTPUT = {"_scaled_dot_product_flash_attention_for_cpu": 1, "_scaled_dot_product_flash_attention": 1}
+_LSE_OUTPUT = {taps.FLASH: 1, taps.NATIVE: 1, "_scaled_dot_product_flash_attention": 1}
 _REMEMBERED = 4096  # calls whose backward may still come
 
 
@@ -52,6 +53,14 @@ class _Native:
     reported: bool = False
 
 
+@dataclass(frozen=True)
+class _Replaced:
+    """A call that the native kernel has just computed in the place of PyTorch's."""
+
+    layer: str
+    statistics: dict[str, Tensor]
+
+
 @dataclass
 class _State(threading.local):
     """What one thread is in the middle of."""
@@ -59,6 +68,7 @@ class _State(threading.local):
     native: list[_Native] = field(default_factory=list)
     safe: int = 0
     pending: _Pending | None = None
+    replaced: _Replaced | None = None
 
 
 class Capture:
@@ -71,6 +81,8 @@ class Capture:
         receive: takes the layer and the call.
         receive_gradients: takes the layer, its step and the gradients of a call; None if nobody wants them.
         step: tells the current step.
+        wanted: tells the statistics of rows that a kernel which can is to return with its output.
+        kernel: ``"own"``, or ``"native"`` to have the native kernels run where they can.
     """
 
     def __init__(
@@ -81,13 +93,18 @@ class Capture:
         receive: Callable[[str, AttentionCall], None],
         receive_gradients: Callable[[str, int, Gradients], None] | None,
         step: Callable[[], int],
+        wanted: Callable[[], Sequence[str]],
+        kernel: str = "own",
     ) -> None:
         self._locate = locate
         self._heads_of = heads_of
         self._receive = receive
         self._receive_gradients = receive_gradients
         self._step = step
+        self.wanted = wanted
+        self._replaces = kernel == "native"
         self._outputs: dict[int, tuple[str, int]] = {}
+        self._replaced: set[int] = set()  # addresses of outputs that the native kernel wrote
         self._state = _State()
 
     def before(self, operator: str, arguments: Mapping[str, Any]) -> None:
@@ -112,6 +129,22 @@ class Capture:
         else:
             self._fused(operator, arguments, result)
 
+    def instead(self, operator: str, arguments: Mapping[str, Any]) -> Any:
+        """Run the native kernel in the place of PyTorch's, in the watched model and where that is asked for."""
+        if not self._replaces:
+            return None
+        if operator == taps.FLASH:
+            layer = None if self._state.native else self._locate(True)
+            found = None if layer is None else flash_forward(arguments, tuple(self.wanted()))
+            if layer is None or found is None:
+                return None
+            self._state.replaced = _Replaced(layer, found[2])
+            self._replaced.add(found[0].data_ptr())
+            return found[:2]
+        if operator == f"{taps.FLASH}_backward" and arguments["out"].data_ptr() in self._replaced:
+            return flash_backward(arguments)
+        return None
+
     def take(self, layer: str, call: AttentionCall) -> None:
         """Take a call that was described by hand; operators that statistics of it run are nobody's attention."""
         with taps.ignored():
@@ -122,11 +155,13 @@ class Capture:
         self.finish()
         self._state.native.clear()
         self._state.safe = 0
+        self._state.replaced = None
 
     def forget(self) -> None:
         """Forget the calls whose backward may still come: what runs unheard may use their memory again."""
         self.reset()
         self._outputs.clear()
+        self._replaced.clear()
 
     def finish(self) -> None:
         """Report a softmax that no product followed."""
@@ -143,9 +178,14 @@ class Capture:
 
     def _fused(self, operator: str, arguments: Mapping[str, Any], result: Any) -> None:
         self.finish()
-        reported = any(running.reported for running in self._state.native)
-        layer = None if reported else self._locate(True)
         output = result[0]
+        replaced, self._state.replaced = self._state.replaced, None
+        if replaced is None:
+            reported = any(running.reported for running in self._state.native)
+            layer = None if reported else self._locate(True)
+            self._replaced.discard(output.data_ptr())
+        else:
+            layer, operator = replaced.layer, taps.NATIVE
         if layer is None:
             self._outputs.pop(output.data_ptr(), None)  # memory that a watched call has given back
             return
@@ -156,7 +196,13 @@ class Capture:
         else:
             position = _LSE_OUTPUT.get(operator)
             lse = None if position is None else result[position]
-            call = AttentionCall(**_fused_arguments(arguments), output=output, lse=lse, kernel=operator)
+            call = AttentionCall(
+                **_fused_arguments(arguments),
+                output=output,
+                lse=lse,
+                kernel=operator,
+                statistics=None if replaced is None else replaced.statistics,
+            )
         self._report(layer, _detached(call))
 
     def _native(self, query: Tensor, key: Tensor, value: Tensor) -> None:

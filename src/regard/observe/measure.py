@@ -219,7 +219,14 @@ def _row_values(
         assert call.key is not None, "a call with queries has keys"
         rows = None if sample is None else sample.rows.to(call.device)
         taken = row_statistics(
-            call.query, call.key, value=value, statistics=wanted, lse=call.lse, rows=rows, route="auto", **call.masking
+            call.query,
+            call.key,
+            value=value,
+            statistics=wanted,
+            lse=call.lse,
+            rows=rows,
+            known=call.statistics,
+            **call.masking,
         )
     else:
         positions = None if sample is None else sample.rows.to(call.device) + (call.kv_len - call.q_len)

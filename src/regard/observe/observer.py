@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regard._errors import RegardError
+from regard.functional import kernel_statistics
 from regard.observe import taps
 from regard.observe.alerts import Alerts
 from regard.observe.calls import AttentionCall
@@ -56,11 +57,18 @@ class Observer:
         layers: the model's attention layers.
         plan: what to look at.
         recorders: where each step's statistics go besides the totals.
+        kernel: ``"own"`` keeps the model's kernels, ``"native"`` has the native ones run in their place.
         counts_forwards: whether a hook tells where a forward begins; otherwise a step begins when a layer comes again.
     """
 
     def __init__(
-        self, layers: Layers, plan: Plan, recorders: Sequence[Recorder] = (), *, counts_forwards: bool = True
+        self,
+        layers: Layers,
+        plan: Plan,
+        recorders: Sequence[Recorder] = (),
+        *,
+        kernel: str = "own",
+        counts_forwards: bool = True,
     ) -> None:
         self.layers = layers
         self.plan = plan
@@ -86,6 +94,8 @@ class Observer:
             receive=self.receive,
             receive_gradients=self._receive_gradients if wants_gradients else None,
             step=lambda: max(self._forwards.now.step, 1),
+            wanted=self._in_the_kernel,
+            kernel=kernel,
         )
 
     # what the watched model does
@@ -128,6 +138,12 @@ class Observer:
         self._forwards.now.residuals[block] = residual.detach()
 
     # what it computes
+
+    def _in_the_kernel(self) -> Sequence[str]:
+        """Return the statistics that a kernel which can is to return with its output."""
+        if self.plan.rows != "all":
+            return ()
+        return kernel_statistics(self.plan.due(max(self.step, 1)))
 
     def receive(self, layer: str, call: AttentionCall) -> None:
         """Take one call."""

@@ -10,7 +10,7 @@ This is the only module of the room that knows names of private operators of PyT
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ from regard.functional import taps
 
 __all__ = [
     "FAST_PATH",
+    "FLASH",
+    "NATIVE",
     "OURS",
     "PRODUCT",
     "QKV",
@@ -33,9 +35,12 @@ __all__ = [
     "remove",
 ]
 
+FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+"""The one that the native kernels can stand in for."""
+
 # What ``scaled_dot_product_attention`` chooses from; each has a ``_backward``.
 _FUSED = (
-    "_scaled_dot_product_flash_attention_for_cpu",
+    FLASH,
     "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_cudnn_attention",
@@ -49,6 +54,8 @@ SOFTMAXES = ("_safe_softmax", "_softmax")
 """The first is what ``scaled_dot_product_attention`` uses where no fused kernel fits."""
 PRODUCT = "bmm"
 """The product of weights and values where they are not fused."""
+NATIVE = "regard native for flash"
+"""Not an operator: the native kernel in the place of ``FLASH``."""
 OURS = (taps.CHUNKED, taps.NATIVE)
 """Not operators: backends of ``regard.attention``."""
 
@@ -65,6 +72,14 @@ class Listener(Protocol):
 
     def after(self, operator: str, arguments: Mapping[str, Any], result: Any) -> None:
         """Hear that ``operator`` has run."""
+        ...
+
+    def instead(self, operator: str, arguments: Mapping[str, Any]) -> Any:
+        """Return what ``operator`` is to return without running, or None to let it run."""
+        ...
+
+    def wanted(self) -> Sequence[str]:
+        """Return the statistics of rows that a kernel which can is to return with its output."""
         ...
 
 
@@ -90,6 +105,7 @@ class _Taps:
                 self._library._destroy()
                 self._library = None
                 taps.LISTENERS.remove(self._ours)
+                taps.WANTED.remove(self._wanted)
 
     def _take_over(self) -> None:
         library = torch.library.Library("aten", "IMPL")
@@ -101,6 +117,7 @@ class _Taps:
                         self._take(library, name, device)
         self._library = library
         taps.LISTENERS.append(self._ours)
+        taps.WANTED.append(self._wanted)
 
     def _take(self, library: torch.library.Library, name: str, device: str) -> None:
         operator = getattr(torch.ops.aten, name).default
@@ -117,7 +134,8 @@ class _Taps:
                 return kernel(keyset, *args, **kwargs)
             arguments = dict(zip(names, args, strict=False)) | kwargs
             self._tell("before", name, arguments)
-            result = kernel(keyset, *args, **kwargs)
+            result = self._instead(name, arguments)
+            result = kernel(keyset, *args, **kwargs) if result is None else result
             self._tell("after", name, arguments, result)
             return result
 
@@ -126,6 +144,15 @@ class _Taps:
     def _ours(self, kernel: str, arguments: dict[str, Any], result: tuple[Tensor, ...]) -> None:
         if not getattr(self._busy, "now", False):
             self._tell("after", kernel, arguments, result)
+
+    def _instead(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        with self.ignored():
+            answers = (listener.instead(name, arguments) for listener in self.listeners)
+            return next((answer for answer in answers if answer is not None), None)
+
+    def _wanted(self) -> Iterator[str]:
+        for listener in self.listeners:
+            yield from listener.wanted()
 
     def _tell(self, when: str, *what: Any) -> None:
         with self.ignored():
@@ -161,7 +188,7 @@ def ignored() -> AbstractContextManager[None]:
 
 def has_backward(kernel: str) -> bool:
     """Return whether ``kernel`` has a backward operator that is heard as well."""
-    return kernel in _FUSED or kernel == taps.NATIVE
+    return kernel in (*_FUSED, taps.NATIVE, NATIVE)
 
 
 def in_backward() -> bool:

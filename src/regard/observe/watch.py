@@ -8,7 +8,8 @@ from typing import Any, Literal
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from regard._errors import ArgumentError
+from regard._errors import ArgumentError, UnsupportedError
+from regard.functional.replacement import native_available
 from regard.observe import taps
 from regard.observe.adapters import Adapter, Adapters
 from regard.observe.layers import Layers, unwrapped
@@ -33,13 +34,14 @@ class Watch:
         plan: Plan,
         recorder: Recorder | Sequence[Recorder] | None,
         adapters: Mapping[type[nn.Module], Adapter],
+        kernel: str = "own",
     ) -> None:
         self._model = model
         self._adapters = Adapters(adapters)
         layers = Layers(unwrapped(model), extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
         self._hooks_root = not isinstance(model, _UNHOOKED) and not _compiles_itself(model)
         recorders = recorder if isinstance(recorder, Sequence) else () if recorder is None else (recorder,)
-        self._observer = Observer(layers, plan, recorders, counts_forwards=self._hooks_root)
+        self._observer = Observer(layers, plan, recorders, kernel=kernel, counts_forwards=self._hooks_root)
         self._handles: list[RemovableHandle] = []
         self._watching = False
         self.view = View(self._observer)
@@ -132,6 +134,7 @@ def watch(
     keep: bool | Sequence[str] = False,
     recorder: Recorder | Sequence[Recorder] | None = None,
     adapters: Mapping[type[nn.Module], Adapter] | None = None,
+    kernel: str = "own",
 ) -> Watch:
     """Watch every attention call of ``model``: exact statistics per head, kernel kept, outputs bit-identical.
 
@@ -154,12 +157,17 @@ def watch(
         recorder: also write the statistics of each step somewhere; one recorder or several. They are not closed.
         adapters: class of module -> how its attention is to be seen, for attention that no kernel of PyTorch computes;
             see ``Adapter``.
+        kernel: ``"own"`` keeps the kernel and its bits. ``"native"`` has the kernels of ``regard-native`` run in
+            the place of PyTorch's CPU flash kernel, forward and backward, which is faster and gives the statistics in
+            the same pass; outputs then differ by rounding. Calls that they cannot take keep their kernel, and
+            ``View.coverage()`` says which ran.
 
     Returns:
         A context manager that gives a ``View``; it also has ``start()`` and ``stop()``.
 
     Raises:
-        ArgumentError: an unknown statistic, or a schedule that cannot mean anything.
+        ArgumentError: an unknown statistic or kernel, or a schedule that cannot mean anything.
+        UnsupportedError: ``kernel="native"`` without ``regard-native``.
 
     Example:
         >>> with regard.watch(model, ["entropy", "first_mass"]) as view:
@@ -169,6 +177,10 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"watch needs an nn.Module, got {type(model).__name__}; wrap a function in a module.")
+    if kernel not in ("own", "native"):
+        raise ArgumentError(f'kernel must be "own" or "native", got {kernel!r}.')
+    if kernel == "native" and not native_available():
+        raise UnsupportedError("kernel='native' needs the package regard-native; install it, or keep kernel='own'.")
     plan = Plan(
         statistics=tuple(statistics),
         rows=rows,
@@ -179,4 +191,4 @@ def watch(
         seed=seed,
         keep=keep,
     )
-    return Watch(model, plan, recorder, adapters or {})
+    return Watch(model, plan, recorder, adapters or {}, kernel)

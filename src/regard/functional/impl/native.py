@@ -95,7 +95,11 @@ def native_obstacle(
 
 
 def forward(
-    query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: Sequence[str] = ()
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scoring: Scoring,
+    statistics: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, log-sum-exp (batch, heads, rows) and statistics (statistics, batch, heads, rows) in float32."""
     output = query.new_zeros(*query.shape[:3], value.shape[3]) if key.shape[2] == 0 else _output(query, value)
@@ -160,10 +164,11 @@ def backward(
     lse: Tensor,
     grad_output: Tensor,
     grad_lse: Tensor | None,
+    grads: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of query, key and value, in the layout of those."""
+    """Return the gradients of query, key and value, in ``grads`` or else in the layout of those."""
     call = _Call(query, key, scoring, _rows(value), _rows(output))
-    grads = _like(query), _like(key), _like(value)
+    grads = (_like(query), _like(key), _like(value)) if grads is None else grads
     call.point("lse", lse)
     call.point("grad_lse", grad_lse)
     call.tensor("grad_output", _rows(grad_output))

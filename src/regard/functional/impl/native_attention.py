@@ -66,11 +66,13 @@ def run_forward(
     query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the kernel and report it."""
-    output, lse, taken = forward(query, key, value, scoring, statistics)
+    names = (*statistics, *taps.wanted())
+    output, lse, taken = forward(query, key, value, scoring, names)
     if taps.LISTENERS:
+        heard: dict[str, Any] = {"statistics": dict(zip(names, taken.unbind(0), strict=True))}
         masking = {name: getattr(scoring, name) for name in ("attn_mask", "attn_bias", "causal", "scale", "softcap")}
-        taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **masking}, (output, lse))
-    return output, lse, taken
+        taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **masking, **heard}, (output, lse))
+    return output, lse, taken[: len(statistics)]
 
 
 def run_backward(

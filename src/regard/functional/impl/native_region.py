@@ -11,24 +11,51 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError
 from regard.functional.impl.native import instruction_set, native_obstacle
 from regard.functional.impl.torch_private import constant_when_compiled, has_amx
 
-__all__ = ["Region", "load_region", "native_wins", "region_path", "this_machine"]
+__all__ = ["MOST_DECODED", "Region", "load_region", "native_wins", "region_origin", "region_path", "this_machine"]
+
+MOST_DECODED = 16
+"""Queries of a sequence up to which a call without gradients counts as decoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
     """The least work, batch · heads · q_len · kv_len · head_dim, from which the native kernels win; None for never.
 
-    Keys are types of PyTorch by name; ``forward`` is a call without gradients, ``training`` one with.
+    Keys are types of PyTorch by name; a type that is missing is never won.
+
+    Attributes:
+        forward: for calls without gradients.
+        training: for calls with gradients.
+        decode: for calls without gradients and with at most ``MOST_DECODED`` queries, whose time goes into reading keys
+            and values; None where they were not judged by themselves, then ``forward`` holds for them.
+
+    Raises:
+        ArgumentError: a figure that is neither None nor a whole number above 0.
     """
 
     forward: dict[str, int | None]
     training: dict[str, int | None]
+    decode: dict[str, int | None] | None = None
+
+    def __post_init__(self) -> None:
+        for name, figures in asdict(self).items():
+            for dtype, least in (figures or {}).items():
+                if least is not None and (type(least) is not int or least < 1):
+                    raise ArgumentError(f"{name} of {dtype} must be a whole number above 0 or None, got {least!r}.")
+
+    def least_work(self, dtype: torch.dtype, *, trains: bool, q_len: int) -> int | None:
+        """Return the least work from which the native kernels win at such calls, or None for never."""
+        figures = self.training if trains else self.forward
+        if not trains and q_len <= MOST_DECODED and self.decode is not None:
+            figures = self.decode
+        return figures.get(str(dtype).removeprefix("torch."))
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
@@ -63,10 +90,16 @@ def load_region(path: Path) -> Region:
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        return Region(forward=dict(held["forward"]), training=dict(held["training"]))
-    except (ValueError, KeyError, TypeError) as error:
+        decode = held.get("decode")  # files older than this figure lack it
+        return Region(
+            forward=dict(held["forward"]),
+            training=dict(held["training"]),
+            decode=None if decode is None else dict(decode),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArgumentError(
-            f"{path} must hold what `regard doctor --tune` wrote, got {error}; remove it or measure again."
+            f"{path} must hold what `regard doctor --tune` wrote, got something else ({str(error).rstrip('.')}); "
+            "remove it or measure again."
         ) from None
 
 
@@ -74,8 +107,7 @@ def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | N
     """Return whether the native kernels can run this call and are the fastest at it."""
     if native_obstacle(query, key, value, attn_bias) is not None:
         return False
-    region = this_machine()
-    least = (region.training if trains else region.forward).get(str(query.dtype).removeprefix("torch."))
+    least = this_machine().least_work(query.dtype, trains=trains, q_len=query.shape[2])
     return least is not None and query.numel() * key.shape[2] >= least
 
 
@@ -87,7 +119,14 @@ def this_machine() -> Region:
 
 @cache
 def _read_once() -> Region:
-    path = region_path()
-    if path.exists():
-        return load_region(path)
-    return _NEVER if has_amx() else _MEASURED.get(instruction_set(), _NEVER)
+    origin = region_origin()
+    if origin == "measured":
+        return load_region(region_path())
+    return _MEASURED[instruction_set()] if origin == "built in" else _NEVER
+
+
+def region_origin() -> str:
+    """Return where the figures come from: a file (``"measured"``), regard (``"built in"``) or nowhere (``"none"``)."""
+    if region_path().exists():
+        return "measured"
+    return "none" if has_amx() or instruction_set() not in _MEASURED else "built in"
