@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.functional import ROW_STATISTICS
+from regard.functional.replacement import native_available
 from regard.observe import watch
 from regard.train import choose_hardware
 
@@ -55,6 +56,7 @@ class Peer:
     Attributes:
         statistics: what ``watch`` takes: ``"default"`` or names; none for a model that is not watched.
         rows: query rows that it looks at.
+        kernel: ``"native"`` where the native kernels take the place of the model's.
         eager: whether attention makes its n by n weights, layer by layer.
         maps: whether the weights of all layers are returned.
         entropy: whether the mean entropy of every head is computed from them.
@@ -62,6 +64,7 @@ class Peer:
 
     statistics: Literal["default"] | tuple[str, ...] = ()
     rows: Literal["all"] | int = "all"
+    kernel: str = "own"
     eager: bool = False
     maps: bool = False
     entropy: bool = False
@@ -81,6 +84,8 @@ _EAGER = {
     "eager, with maps": Peer(eager=True, maps=True),
     "eager, with maps and entropy": Peer(eager=True, maps=True, entropy=True),
 }
+if native_available():
+    _WATCHED["native kernels, entropy, collision and masses"] = Peer(statistics=_MASSES, kernel="native")
 _PEERS = {"MiniLM in transformers": {**_WATCHED, **_EAGER}, "MiniLM in regard": _WATCHED}
 _QUICK_PEAKS = ("off", "eager, with maps and entropy")
 
@@ -180,7 +185,7 @@ class Step:
             return nullcontext()
         if self._peer.statistics == "default":
             return watch(self._model, rows=self._peer.rows)
-        return watch(self._model, self._peer.statistics, rows=self._peer.rows)
+        return watch(self._model, self._peer.statistics, rows=self._peer.rows, kernel=self._peer.kernel)
 
     def _loss(self, batch: Batch) -> Tensor:
         precision = self._case.precision
