@@ -4,11 +4,21 @@ import pytest
 import torch
 
 from regard import RegardError
-from regard.train import choose_hardware
+from regard.train import choose_hardware, hardware
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_attention_takes_bfloat16_only_where_the_native_kernels_win_at_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "native_trains", lambda dtype: native and dtype == torch.bfloat16)
+    assert choose_hardware("cpu", "bfloat16").attention_dtype == (None if native else torch.float32)
+    assert choose_hardware("cpu", "float32").attention_dtype is None
 
 
 def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(hardware, "native_trains", lambda dtype: False)
     chosen = choose_hardware("cpu", "auto")
     assert (chosen.precision, chosen.attention_dtype) == (torch.bfloat16, torch.float32)
     assert "AVX-512" in chosen.reason

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from regard._errors import ArgumentError, UnsupportedError
+from regard.functional import native_trains
 
 __all__ = ["Hardware", "choose_hardware", "git_commit", "versions"]
 
@@ -27,8 +28,14 @@ class Hardware:
 
     @property
     def attention_dtype(self) -> torch.dtype | None:
-        """Precision of the attention core: float32 on a CPU under autocast, where torch's float32 kernel is faster."""
-        return torch.float32 if self.device.type == "cpu" and self.precision != torch.float32 else None
+        """Precision of the attention core; None for that of autocast.
+
+        It is float32 on a CPU under autocast, where PyTorch's float32 kernel is faster, unless the native kernels take
+        the narrower type and win.
+        """
+        if self.device.type != "cpu" or self.precision == torch.float32 or native_trains(self.precision):
+            return None
+        return torch.float32
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``run.json``."""

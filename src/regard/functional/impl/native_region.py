@@ -15,10 +15,19 @@ import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError
-from regard.functional.impl.native import instruction_set, native_obstacle
+from regard.functional.impl.native import instruction_set, native_available, native_obstacle
 from regard.functional.impl.torch_private import constant_when_compiled, has_amx
 
-__all__ = ["MOST_DECODED", "Region", "load_region", "native_wins", "region_origin", "region_path", "this_machine"]
+__all__ = [
+    "MOST_DECODED",
+    "Region",
+    "load_region",
+    "native_trains",
+    "native_wins",
+    "region_origin",
+    "region_path",
+    "this_machine",
+]
 
 MOST_DECODED = 16
 """Queries of a sequence up to which a call without gradients counts as decoding."""
@@ -109,6 +118,11 @@ def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | N
         return False
     least = this_machine().least_work(query.dtype, trains=trains, q_len=query.shape[2])
     return least is not None and query.numel() * key.shape[2] >= least
+
+
+def native_trains(dtype: torch.dtype) -> bool:
+    """Return whether ``impl="auto"`` trains attention of ``dtype`` on the native kernels where there is enough work."""
+    return native_available() and this_machine().least_work(dtype, trains=True, q_len=MOST_DECODED + 1) is not None
 
 
 @constant_when_compiled
