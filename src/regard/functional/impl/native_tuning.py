@@ -17,12 +17,13 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.functional.impl.native_region import MOST_DECODED, Region
 
-__all__ = ["LADDERS", "PEERS", "Ladder", "Rung", "Size", "Timer", "Trial", "Tuning", "seconds_of", "tune"]
+__all__ = ["DTYPES", "LADDERS", "PEERS", "Ladder", "Rung", "Size", "Timer", "Trial", "Tuning", "seconds_of", "tune"]
 
 PEERS = ("native", "sdpa")
 """Values of ``impl`` that are measured against each other."""
 
-_DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16")
+"""Types that the native kernels take, by name."""
 _SAMPLE_S = 2e-3  # a sample repeats its call until it takes this long: shorter ones measure the clock
 _ROUND_LIMITS = 3, 15
 _SHARE = 0.08  # of a ladder's time that one size may take, unless its fewest rounds take longer
@@ -142,7 +143,7 @@ def seconds_of(trial: Trial, repeats: int) -> float:
 def tune(
     *,
     ladders: Sequence[Ladder] = LADDERS,
-    dtypes: Sequence[str] = _DTYPES,
+    dtypes: Sequence[str] = DTYPES,
     limit_s: float = 45.0,
     timer: Timer = seconds_of,
     tell: Callable[[Ladder, str, Size], None] | None = None,
