@@ -20,6 +20,7 @@ from regard.functional.masks import (
     prefix_mask,
     sliding_window_mask,
 )
+from regard.functional.packed import packed_attention
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
 from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
 from regard.functional.similarity import head_similarity
@@ -55,6 +56,7 @@ __all__ = [
     "key_mass",
     "native_trains",
     "num_allowed_keys",
+    "packed_attention",
     "prefix_mask",
     "qk_norm",
     "received_mass",

@@ -38,8 +38,19 @@ _PRODUCTS_OF_A_THREAD = 1 << 19  # multiplications for which waking another thre
 class Scoring:
     """What shapes the scores of a call; masks of four axes.
 
-    ``positions`` are those of the query rows among the keys, int64 (rows,) or (batch, rows); None for the usual ones,
-    the last query at the last key.
+    Attributes:
+        scale: factor of the dot products.
+        attn_mask: bool, four axes.
+        attn_bias: float, four axes.
+        causal: bottom-right causal.
+        window: how many keys back a query sees, itself included, and as many ahead where it is not causal.
+        alibi_slopes: (heads,) float32; a score gets -slope · |own position - key|.
+        softcap: limit of the scores.
+        positions: of the query rows among the keys, int64 (rows,) or (batch, rows); None for the usual ones, the last
+            query at the last key.
+        offsets: of packed sequences, int64 (sequences + 1,) of queries and of keys; the batch is then 1.
+        dropout_p: probability to drop a weight.
+        seed: of the dropout.
     """
 
     scale: float
@@ -47,9 +58,17 @@ class Scoring:
     attn_bias: Tensor | None = None
     causal: bool = False
     softcap: float | None = None
+    window: int | None = None
+    alibi_slopes: Tensor | None = None
     positions: Tensor | None = None
+    offsets: tuple[Tensor, Tensor] | None = None
     dropout_p: float = 0.0
     seed: int = 0
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the arguments of ``attention`` can say it."""
+        return self.window is None and self.alibi_slopes is None and self.offsets is None
 
     def without_masks(self) -> "Scoring":
         """Return it without its tensors, which autograd keeps for themselves."""
@@ -195,8 +214,16 @@ class _Call:
         call.threads = max(1, min(torch.get_num_threads(), products // _PRODUCTS_OF_A_THREAD))
         call.scale, call.softcap = scoring.scale, scoring.softcap or 0.0
         call.window_right = 0 if scoring.causal else -1
+        if scoring.window is not None:
+            call.window_left = scoring.window - 1
+            call.window_right = 0 if scoring.causal else scoring.window - 1
+        self.point("slopes", scoring.alibi_slopes)
         if scoring.positions is not None:
             self._positions(scoring.positions)
+        if scoring.offsets is not None:
+            self._kept += scoring.offsets
+            call.num_sequences = len(scoring.offsets[0]) - 1
+            call.q_offsets, call.kv_offsets = (offsets.data_ptr() for offsets in scoring.offsets)
         target = (*query.shape[:3], key.shape[2])
         self._side("mask", scoring.attn_mask, target)
         self._side("bias", scoring.attn_bias, target)

@@ -26,12 +26,18 @@ def native_with_lse(
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
+    offsets: tuple[Tensor, Tensor] | None = None,
     statistics: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return attention, the log-sum-exp of each row's scores, both differentiable, and statistics of each row.
 
     The log-sum-exp is float32, -inf for a row without keys. ``statistics`` are names that ``regard_native.STATISTICS``
     has; they are returned as float32 (statistics, batch, heads, q_len), NaN for a row without keys.
+
+    ``window``, ``alibi_slopes`` and ``offsets`` are those of ``Scoring``; such a call is not reported to listeners, who
+    have no words for it, and code that ``torch.compile`` makes cannot hold it.
 
     Raises:
         UnsupportedError: what the kernels cannot take, such as another device or float64.
@@ -41,7 +47,7 @@ def native_with_lse(
         raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto", "sdpa" or "chunked".')
     scale = default_scale(query, scale)
     seed = torch.randint(1 << 62, ()) if dropout_p > 0 else None
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and window is None and alibi_slopes is None and offsets is None:
         from regard.functional.impl.native_operator import native_attention
 
         options = (causal, scale, softcap or 0.0, dropout_p, seed, list(statistics))
@@ -53,6 +59,9 @@ def native_with_lse(
         attn_bias=attn_bias,
         causal=causal,
         softcap=softcap,
+        window=window,
+        alibi_slopes=alibi_slopes,
+        offsets=offsets,
         dropout_p=dropout_p,
         seed=0 if seed is None else int(seed),
     )
@@ -66,9 +75,10 @@ def run_forward(
     query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the kernel and report it."""
-    names = (*statistics, *taps.wanted())
+    reports = bool(taps.LISTENERS) and scoring.has_words
+    names = (*statistics, *taps.wanted()) if reports else tuple(statistics)
     output, lse, taken = forward(query, key, value, scoring, names)
-    if taps.LISTENERS:
+    if reports:
         heard: dict[str, Any] = {"statistics": dict(zip(names, taken.unbind(0), strict=True))}
         masking = {name: getattr(scoring, name) for name in ("attn_mask", "attn_bias", "causal", "scale", "softcap")}
         taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **masking, **heard}, (output, lse))
@@ -90,7 +100,7 @@ def run_backward(
     grads = backward(
         query, key, value, scoring, output=output, lse=lse, grad_output=grad_output, grad_lse=grad_lse
     )  # fmt: skip
-    if taps.LISTENERS:
+    if taps.LISTENERS and scoring.has_words:
         taps.report(taps.NATIVE_BACKWARD, {"out": output, "grad_out": grad_output}, grads)
     return grads
 
