@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError, UnsupportedError
@@ -21,8 +21,8 @@ def packed_attention(
     key: Float[Tensor, "kv_len kv_heads head_dim"],
     value: Float[Tensor, "kv_len kv_heads value_dim"],
     *,
-    offsets: Int[Tensor, " bounds"],
-    kv_offsets: Int[Tensor, " bounds"] | None = None,
+    offsets: Tensor,
+    kv_offsets: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
     alibi_slopes: Float[Tensor, " heads"] | None = None,
@@ -68,7 +68,7 @@ def packed_attention(
     _check_sequences(bounds, kv_bounds, causal=causal, window=window)
     tensors = [tensor.transpose(0, 1)[None] for tensor in (query, key, value)]
     options: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
-    obstacle = native_obstacle(*tensors, alibi_slopes)
+    obstacle = native_obstacle(*tensors, attn_bias=alibi_slopes)
     if impl == "native" and obstacle is not None:
         raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto", "sdpa" or "chunked".')
     if impl in ("auto", "native") and obstacle is None:
