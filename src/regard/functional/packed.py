@@ -66,7 +66,7 @@ def packed_attention(
     bounds = _checked("offsets", offsets, query.shape[0])
     kv_bounds = _checked("kv_offsets", offsets if kv_offsets is None else kv_offsets, key.shape[0])
     _check_sequences(bounds, kv_bounds, causal=causal, window=window)
-    tensors = [tensor.transpose(0, 1)[None] for tensor in (query, key, value)]
+    tensors = query.transpose(0, 1)[None], key.transpose(0, 1)[None], value.transpose(0, 1)[None]
     options: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
     obstacle = native_obstacle(*tensors, attn_bias=alibi_slopes)
     if impl == "native" and obstacle is not None:
