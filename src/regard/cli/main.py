@@ -9,7 +9,7 @@ import typer
 
 from regard import __version__
 from regard._errors import RegardError
-from regard.cli import demo, inspect, predict, train, watch
+from regard.cli import demo, doctor, inspect, predict, train, watch
 from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
 
@@ -33,6 +33,7 @@ train.register(app)
 inspect.register(app)
 predict.register(app)
 watch.register(app)
+doctor.register(app)
 
 
 def _print_version(wanted: bool | None) -> None:
