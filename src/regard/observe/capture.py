@@ -289,7 +289,7 @@ class Capture:
 def _fused_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the arguments of a fused kernel: its mask is a bias, and its causal corner is the top left."""
     query, key = arguments["query"], arguments["key"]
-    bias = _with_infinities(_as_one_row(arguments.get("attn_mask", arguments.get("attn_bias"))))
+    bias = _with_infinities(arguments.get("attn_mask", arguments.get("attn_bias")))
     causal, mask = arguments.get("is_causal", False), None
     q_len, kv_len = query.shape[-2], key.shape[-2]
     if causal and q_len != kv_len:
@@ -297,17 +297,6 @@ def _fused_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         mask = mask[:, :kv_len] if kv_len < q_len else F.pad(mask, (0, kv_len - q_len), value=False)
     tensors = {"query": query, "key": key, "value": arguments["value"], "attn_mask": mask, "attn_bias": bias}
     return {**tensors, "causal": causal, "scale": arguments.get("scale")}
-
-
-def _as_one_row(bias: Tensor | None) -> Tensor | None:
-    """Return a bias that is the same for every query, as one of padding is, with a query axis of length one.
-
-    PyTorch writes such a mask out for every query; read so, it costs a pass over each block of scores and more.
-    """
-    if bias is None or bias.ndim < 2 or bias.shape[-2] <= 1:
-        return bias
-    row = bias[..., :1, :]
-    return row if torch.equal(bias, row.expand_as(bias)) else bias
 
 
 def _with_infinities(bias: Tensor | None) -> Tensor | None:
