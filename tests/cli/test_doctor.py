@@ -166,6 +166,19 @@ def test_what_is_not_installed_is_not_broken(regard_command: Command, monkeypatc
     assert "sdpa" in out
 
 
+def test_accelerators_are_named_and_asked_once_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
+    devices = installation._devices()
+    assert list(devices) == ["cpu", "cuda:0", "cuda:1"]
+    assert devices["cuda:1"] == "GPU 1"
+    choices = list(installation._choices({"meta:0": "any", "meta:1": "any"}))
+    assert len(choices) == 3 * 2 * 3
+    assert {(choice.device, choice.impl) for choice in choices} == {("meta", "sdpa")}
+
+
 @pytest.mark.usefixtures("no_native")
 def test_two_runtimes_are_a_warning(regard_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     two = OpenMP(loaded=("other/libgomp.so.1", "torch/lib/libgomp.so.1"))
