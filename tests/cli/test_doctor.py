@@ -148,6 +148,7 @@ def test_native_kernels_that_are_wrong_are_told(regard_command: Command) -> None
     code, out, _ = regard_command("doctor")
     assert code == 1
     assert "native kernels  0.0, BROKEN" in out
+    assert "region          not read without native kernels that work" in out
     assert "broken: The native kernels must agree with float64." in out
     assert json.loads(regard_command("doctor", "--json")[1])["problems"] == [
         "The native kernels must agree with float64."
@@ -160,7 +161,7 @@ def test_what_is_not_installed_is_not_broken(regard_command: Command, monkeypatc
     code, out, _ = regard_command("doctor")
     assert code == 0
     assert "native kernels  not installed: pip install ./native" in out
-    assert "region          not needed without native kernels" in out
+    assert "region          not needed without native kernels that work" in out
     assert 'lightning          –  callbacks for Lightning: pip install "regard[lightning]"' in out
     assert "polars             –  tables as polars data frames: pip install polars" in out
     assert "sdpa" in out

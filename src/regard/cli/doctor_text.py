@@ -17,7 +17,7 @@ def installation_lines(found: Installation) -> Iterator[str]:
     """Return what is installed, what is in force, and last what is wrong."""
     facts = [*found.versions.items()]
     for name, what in found.devices.items():
-        facts.append(("device", f"{name}: {what}{f', {found.threads} threads' if name == 'cpu' else ''}"))
+        facts.append(("device", f"{name}: {what}, {_threads(found.threads)}" if name == "cpu" else f"{name}: {what}"))
     facts += [("native kernels", _native_line(found.native)), ("AMX", "yes" if found.amx else "no")]
     facts += [("OpenMP", line) for line in _openmp_lines(found)]
     facts.append(("region", _region_line(found)))
@@ -33,6 +33,10 @@ def installation_lines(found: Installation) -> Iterator[str]:
     for kind, sentences in (("warning", found.warnings), ("broken", found.problems)):
         for sentence in sentences:
             yield f"\n{kind}: {sentence}"
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _native_line(native: NativeKernels) -> str:
@@ -57,7 +61,7 @@ def _region_line(found: Installation) -> str:
     if region.problem is not None:
         return f"{region.path}, BROKEN"
     if region.origin is None:
-        return "not needed without native kernels"
+        return f"not {'needed' if found.native.version is None else 'read'} without native kernels that work"
     if region.origin == "measured":
         return f"measured: {region.path}"
     if region.origin == "built in":
@@ -94,8 +98,8 @@ def _package_rows(packages: Sequence[Package]) -> Iterator[Sequence[str]]:
 
 def tuning_lines(tuning: Tuning, native: NativeKernels) -> Iterator[str]:
     """Return the ratios that were measured and what follows from them."""
-    threads = torch.get_num_threads()
-    yield f"time of the native kernels ({native.chosen}, {threads} threads) / time of PyTorch's; below 1 they win"
+    threads = _threads(torch.get_num_threads())
+    yield f"time of the native kernels ({native.chosen}, {threads}) / time of PyTorch's; below 1 they win"
     yield from _grid(_ratio_rows(tuning))
     if tuning.num_left_out:
         yield f"– left out: {tuning.num_left_out} of the longest, for which there was no time"
