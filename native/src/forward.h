@@ -141,12 +141,12 @@ class RowBlock {
         return rows_in_place<Arithmetic>(keys, first);
     }
 
-    // Add the keys first … first + count, at most kKeys, packed at `keys` or, if `ldk` is not 0, as they lie in memory;
-    // rows of `values` are `ldv` elements apart.
-    void add(const Sequence& sequence, int64_t kv_head, const Element* keys, int64_t ldk, const Element* values,
-             int64_t ldv, int64_t first, int64_t count) {
-        if (ldk)
-            dots<Arithmetic>(queries_, count_, sizes_.depth, keys, ldk, count, scores_, kKeys);
+    // Add the keys first … first + count, at most kKeys: as they lie in memory, `ldk` elements apart, where `direct` is
+    // given, else as packed at `keys`. Rows of `values` are `ldv` elements apart.
+    void add(const Sequence& sequence, int64_t kv_head, const Element* direct, int64_t ldk, const Element* keys,
+             const Element* values, int64_t ldv, int64_t first, int64_t count) {
+        if (direct)
+            dots<Arithmetic>(queries_, count_, sizes_.depth, direct, ldk, count, scores_, kKeys);
         else
             product<Arithmetic>(queries_, sizes_.depth, 1, keys, kPanel, sizes_.depth * kPanel, count_, count,
                                 sizes_.depth, scores_, kKeys, false);
@@ -338,7 +338,8 @@ class RowBlock {
         const Vec shift = all(sums.shift);
         Vec total = sums.total, energy = sums.energy, square = sums.square;
         for (int64_t at = 0; at < padded; at += kWidth) {
-            const Vec below = load(scores + at) * factor - shift;
+            // At most 0: scores of a billion would be above their own rounded maximum otherwise.
+            const Vec below = smaller(load(scores + at) * factor - shift, Vec{});
             const Vec found = exp2(below);
             store(scores + at, found);
             total += found;

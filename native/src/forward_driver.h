@@ -77,8 +77,8 @@ class Forward {
             else if (stream)
                 packed.pack(sequence, unit.kv_head, sizes_, first, count, 0);
             const Element* value = packed.values + at / Arithmetic::kPerElement * sizes_.columns;
-            block.add(sequence, unit.kv_head, direct ? direct : packed.keys + at * sizes_.depth,
-                      direct ? keys.stride / Arithmetic::kPerElement : 0, in_place ? in_place + first * values.stride : value, in_place ? values.stride : sizes_.columns,
+            block.add(sequence, unit.kv_head, direct, keys.stride / Arithmetic::kPerElement,
+                      packed.keys + at * sizes_.depth, in_place ? in_place + first * values.stride : value, in_place ? values.stride : sizes_.columns,
                       first, count);
         }
     }

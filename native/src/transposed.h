@@ -83,8 +83,9 @@ class Weights {
             else
                 for (int64_t at = 0; at < kBlockQueries; at += kWidth) store(row + at, load(row + at) * factor);
             hide(row, first_seeing(sequence, first_ + key) - query, end_seeing(sequence, first_ + key) - query);
+            // A weight is at most 1, whatever rounding makes of scores of a billion.
             for (int64_t at = 0; at < kBlockQueries; at += kWidth)
-                store(row + at, exp2(load(row + at) - load(lse_ + query + at)));
+                store(row + at, exp2(smaller(load(row + at) - load(lse_ + query + at), Vec{})));
         }
     }
 

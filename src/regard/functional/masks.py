@@ -4,6 +4,8 @@ Inside regard only *keep* masks travel: boolean, **True = may attend**, broadcas
 Other meanings (True = padding, 1 = real token) are converted here and nowhere else.
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -180,7 +182,7 @@ def num_allowed_keys(
     positions = query_positions(q_len, kv_len, device) if positions is None else positions
     if not parts:
         seen = (positions + 1).clamp(0, kv_len) if causal else torch.full_like(positions, kv_len)
-        return seen.reshape(-1, 1, q_len)
+        return seen[:, None] if seen.ndim == 2 else seen[None, None]
     if all(part.shape[2] == 1 for part in parts):
         keep = _keep(parts, slice(0, 1))
         keep = keep.expand(*keep.shape[:3], kv_len)[:, :, 0]
@@ -303,8 +305,8 @@ def _keep(parts: list[Tensor], rows: slice) -> Tensor:
 
 
 def _count_columns_in_blocks(parts: list[Tensor], counted: Tensor, causal: bool, kv_len: int) -> Tensor:
-    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
-    batch, q_len, device = max(batch, counted.shape[0]), counted.shape[1], counted.device
+    batch, heads = (_broadcast(part.shape[axis] for part in parts) for axis in (0, 1))
+    batch, q_len, device = _broadcast((batch, counted.shape[0])), counted.shape[1], counted.device
     counts = torch.zeros(batch, heads, kv_len, dtype=torch.int64, device=device)
     positions = query_positions(q_len, kv_len, device)
     step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
@@ -317,6 +319,11 @@ def _count_columns_in_blocks(parts: list[Tensor], counted: Tensor, causal: bool,
     return counts
 
 
+def _broadcast(sizes: Iterable[int]) -> int:
+    """Return the size of an axis that is broadcast from these: the one that is not 1, which may be 0."""
+    return next((size for size in sizes if size != 1), 1)
+
+
 def _at_keys(values: Tensor, keys: Tensor) -> Tensor:
     """Return (batch, heads, kv_len) at keys (q_len,) or (batch, q_len)."""
     if keys.ndim == 1:
@@ -326,10 +333,10 @@ def _at_keys(values: Tensor, keys: Tensor) -> Tensor:
 
 
 def _count_in_blocks(parts: list[Tensor], positions: Tensor | None, q_len: int, kv_len: int) -> Tensor:
-    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    batch, heads = (_broadcast(part.shape[axis] for part in parts) for axis in (0, 1))
     if positions is not None:
-        positions = positions.reshape(-1, 1, q_len)
-        batch = max(batch, positions.shape[0])
+        positions = positions[:, None] if positions.ndim == 2 else positions[None, None]
+        batch = batch if positions.shape[0] == 1 else positions.shape[0]
     counts = torch.empty(batch, heads, q_len, dtype=torch.int64, device=parts[0].device)
     step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
     for start in range(0, q_len, step):
