@@ -22,6 +22,9 @@ WATCHED = [
     "watch, all of rows",
     "watch, 64 sampled rows",
 ]
+HAS_NATIVE = importlib.util.find_spec("regard_native") is not None
+if HAS_NATIVE:
+    WATCHED.append("native kernels, entropy, collision and masses")
 EAGER = ["eager", "eager, with maps", "eager, with maps and entropy"]
 TRAINERS = ["Trainer, defaults", "Trainer, equal work", "Trainer, equal work, our batches"]
 LONG = ["off", "watch, entropy, collision and masses", "watch, 64 sampled rows"]
@@ -31,7 +34,9 @@ ON_REQUEST = [
     "one forward, unwatched",
     "1 forwards, for identity blocks",
 ]
+KERNELS = ["sdpa", "native", "native + statistics"]
 PEERS = {
+    "attention": [[*KERNELS, "statistics alone"], KERNELS[::2], [*KERNELS, "copy of the caches"]],
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
@@ -62,7 +67,12 @@ def test_every_program_is_listed():
 
 
 @pytest.mark.parametrize(
-    "name", ["help", *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "trainer", "watch"))]
+    "name",
+    [
+        "help",
+        pytest.param("attention", marks=pytest.mark.skipif(not HAS_NATIVE, reason="needs regard-native: make native")),
+        *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "trainer", "watch")),
+    ],
 )
 def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
     files = {"json": tmp_path / "out.json", "markdown": tmp_path / "out.md"}
