@@ -7,6 +7,8 @@ import pytest
 
 from regard.records import Run, Status, Verdict
 
+FUSED = {"_scaled_dot_product_flash_attention_for_cpu", "regard native"}  # by processor, and by what is installed
+
 pytestmark = pytest.mark.data
 
 
@@ -32,7 +34,8 @@ def test_every_head_of_every_layer_was_watched_at_every_step(run: Run) -> None:
     steps = len(list(run.events("step")))
     assert [int(found[name][0]) for name in ("steps", "layers", "heads")] == [steps, 6, 72]
     assert [entry["seen"] for entry in run.info.coverage] == [True] * 6
-    assert run.info.kernels == {"_scaled_dot_product_flash_attention_for_cpu": 6 * steps}
+    assert sum(run.info.kernels.values()) == 6 * steps
+    assert set(run.info.kernels) <= FUSED
 
 
 def test_padding_gets_no_weight_and_wastes_little(run: Run) -> None:
