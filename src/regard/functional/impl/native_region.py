@@ -116,7 +116,7 @@ def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | N
     """Return whether the native kernels can run this call and are the fastest at it."""
     if native_obstacle(query, key, value, attn_bias) is not None:
         return False
-    least = this_machine().least_work(query.dtype, trains=trains, q_len=query.shape[2])
+    least = _least_work(query.dtype, trains, query.shape[2] <= MOST_DECODED)
     return least is not None and query.numel() * key.shape[2] >= least
 
 
@@ -126,6 +126,11 @@ def native_trains(dtype: torch.dtype) -> bool:
 
 
 @constant_when_compiled
+def _least_work(dtype: torch.dtype, trains: bool, decodes: bool) -> int | None:
+    """Return a number, which compiled code can hold; a region it cannot."""
+    return this_machine().least_work(dtype, trains=trains, q_len=1 if decodes else MOST_DECODED + 1)
+
+
 def this_machine() -> Region:
     """Return the figures that hold on this machine."""
     return _read_once()

@@ -23,7 +23,7 @@ from regard._errors import UnsupportedError
 
 __all__ = ["constant_when_compiled", "cpu_flash_available", "flash_with_lse", "has_amx", "product_of_transposed"]
 
-Answer = TypeVar("Answer", bound=Callable[[], Any])
+Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 _FEWEST_PRODUCTS = 1 << 16  # below this oneDNN is no faster
 _OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
