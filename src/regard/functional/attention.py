@@ -12,9 +12,16 @@ from regard.functional.impl.chunked import chunked_with_lse
 from regard.functional.impl.native_attention import native_with_lse
 from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
-from regard.functional.masks import check_bias, check_causal_lengths, check_mask
+from regard.functional.masks import (
+    check_bias,
+    check_causal_lengths,
+    check_mask,
+    check_slopes,
+    check_window,
+    hiding_window,
+)
 
-__all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
+__all__ = ["IMPLEMENTATIONS", "attention", "check_arguments", "selected_impl"]
 
 IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native")
 """Names that ``impl`` takes."""
@@ -22,6 +29,7 @@ IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native")
 _SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
 
 
+# More than eight arguments: each is one that people know from other libraries, and most calls give one or two.
 def attention(
     query: Float[Tensor, "batch heads q_len head_dim"],
     key: Float[Tensor, "batch kv_heads kv_len head_dim"],
@@ -30,6 +38,8 @@ def attention(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Float[Tensor, " heads"] | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
@@ -37,9 +47,9 @@ def attention(
 ) -> Float[Tensor, "batch heads q_len value_dim"]:
     """Return the values weighted by the softmax of scaled dot products.
 
-    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias``, then
-    -inf where a query may not attend; the result is softmax(scores) · value. A query that may attend to nothing gets
-    0, with a gradient of 0.
+    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias`` and
+    - slope · distance, then -inf where a query may not attend; the result is softmax(scores) · value. A query that may
+    attend to nothing gets 0, with a gradient of 0. Distances are those of tokens whose last query is the last key.
 
     Args:
         query: what asks.
@@ -48,6 +58,8 @@ def attention(
         attn_mask: bool, **True = may attend**, broadcasts to (batch, heads, q_len, kv_len).
         attn_bias: float, broadcasts likewise, added to the scores; -inf forbids as a mask does.
         causal: a query sees no later key, aligned at the bottom right: the last query sees all keys.
+        window: how many keys back a query sees, itself included (causal), or the largest distance + 1 to either side.
+        alibi_slopes: a score gets -slope · distance, one slope a head, as ``alibi_slopes`` returns them.
         scale: factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, no limit by default.
         dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
@@ -65,7 +77,8 @@ def attention(
 
     References:
         Vaswani et al., Attention is all you need, arXiv:1706.03762, equation 1; grouped heads: Ainslie et al.,
-        arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118.
+        arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118; slopes: Press et al., Train short, test long,
+        arXiv:2108.12409; windows: Beltagy et al., arXiv:2004.05150.
 
     Example:
         >>> import torch
@@ -73,19 +86,12 @@ def attention(
         >>> attention(query, key, value, causal=True).shape
         torch.Size([1, 2, 3, 6])
     """
-    arguments: dict[str, Any] = {
-        "attn_mask": attn_mask,
-        "attn_bias": attn_bias,
-        "causal": causal,
-        "scale": scale,
-        "softcap": softcap,
-        "dropout_p": dropout_p,
-    }
-    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
+    arguments: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
+    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes)
     _check_values(query, key, value, dropout_p)
     chosen = selected_impl(
-        query, key, value,
-        attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, softcap=softcap, dropout_p=dropout_p, impl=impl,
+        query, key, value, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+        alibi_slopes=alibi_slopes, softcap=softcap, dropout_p=dropout_p, impl=impl,
     )  # fmt: skip
     if chosen == "reference":
         return reference.attention(query, key, value, **arguments)
@@ -107,6 +113,8 @@ def selected_impl(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
     impl: str = "auto",
@@ -120,18 +128,28 @@ def selected_impl(
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
     if impl != "auto":
         return impl
-    if native_wins(query, key, value, attn_bias, torch.is_grad_enabled() and query.requires_grad):
+    window = hiding_window(window, query.shape[2], key.shape[2])
+    trains = torch.is_grad_enabled() and query.requires_grad
+    if native_wins(query, key, value, trains=trains, attn_bias=attn_bias, window=window, alibi_slopes=alibi_slopes):
         return "native"
-    fused = stays_fused(query, attn_bias, softcap, dropout_p)
+    fused = stays_fused(query, (attn_bias, alibi_slopes), softcap, dropout_p)
     needs_square = causal and (attn_mask is not None or attn_bias is not None or 1 < query.shape[2] < key.shape[2])
-    fits = not needs_square or query.shape[2] * key.shape[2] <= _SQUARE
-    return "sdpa" if fused and fits else "chunked"
+    built = 0 if alibi_slopes is None else query.shape[1]
+    built = built or int(needs_square or window is not None)
+    return "sdpa" if fused and built * query.shape[2] * key.shape[2] <= _SQUARE else "chunked"
 
 
 def check_arguments(
-    query: Tensor, key: Tensor, attn_mask: Tensor | None, attn_bias: Tensor | None, causal: bool, softcap: float | None
-) -> dict[str, Tensor | None]:
-    """Check what shapes the scores; return mask and bias with four axes.
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None,
+    attn_bias: Tensor | None,
+    causal: bool,
+    softcap: float | None,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
+) -> dict[str, Any]:
+    """Check what shapes the scores; return mask and bias with four axes, slopes, and the window if it hides a key.
 
     Raises:
         ArgumentError: shapes or values that fit no formula.
@@ -153,10 +171,16 @@ def check_arguments(
         check_causal_lengths(q_len, kv_len)
     if softcap is not None and not softcap > 0:
         raise ArgumentError(f"softcap must be above 0, got {softcap}; give None for no limit.")
+    if window is not None:
+        check_window(window)
+    if alibi_slopes is not None:
+        check_slopes(alibi_slopes, heads)
     target = (batch, heads, q_len, kv_len)
     return {
         "attn_mask": None if attn_mask is None else check_mask(attn_mask, *target),
         "attn_bias": None if attn_bias is None else check_bias(attn_bias, *target),
+        "window": hiding_window(window, q_len, kv_len),
+        "alibi_slopes": alibi_slopes,
     }
 
 

@@ -48,6 +48,8 @@ def row_statistics(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -65,6 +67,8 @@ def row_statistics(
         attn_mask: as for ``attention``: bool, True = may attend.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where the kernel that ran has returned it; saves computing it.
@@ -96,7 +100,10 @@ def row_statistics(
     if route not in ("auto", "native", "fused", "streaming"):
         raise ArgumentError(f'route must be "auto", "native", "fused" or "streaming", got {route!r}.')
     with quiet(query):
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         if known is not None and lse is not None and rows is None and bases(statistics) <= known.keys():
             return _completed(call, statistics, {**known, "lse": lse}, "kernel")
         norms = value_norms(value, key.shape[:3], key.dtype) if bases(statistics) & VALUE_STATISTICS else None
@@ -112,6 +119,8 @@ def key_mass(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -125,6 +134,8 @@ def key_mass(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known.
@@ -132,7 +143,10 @@ def key_mass(
     if keys.dtype != torch.bool:
         raise DtypeError(f"keys must be boolean with True = belongs to the set, got {keys.dtype}.")
     with quiet(query):
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         if call.native_obstacle() is None:
             mass = row_sums(call.query, call.key, call.native_scoring(), ["mass"], keys=keys)["mass"]
         else:

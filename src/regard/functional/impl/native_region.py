@@ -112,12 +112,25 @@ def load_region(path: Path) -> Region:
         ) from None
 
 
-def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None, trains: bool) -> bool:
-    """Return whether the native kernels can run this call and are the fastest at it."""
-    if native_obstacle(query, key, value, attn_bias) is not None:
+def native_wins(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    trains: bool,
+    attn_bias: Tensor | None = None,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
+) -> bool:
+    """Return whether the native kernels can run this call and are the fastest at it.
+
+    Of a window only the work within counts, though the other kernels compute all of it.
+    """
+    if native_obstacle(query, key, value, attn_bias, alibi_slopes) is not None:
         return False
     least = _least_work(query.dtype, trains, query.shape[2] <= MOST_DECODED)
-    return least is not None and query.numel() * key.shape[2] >= least
+    seen = key.shape[2] if window is None else min(window, key.shape[2])
+    return least is not None and query.numel() * seen >= least
 
 
 def native_trains(dtype: torch.dtype) -> bool:

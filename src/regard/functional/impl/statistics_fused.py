@@ -35,8 +35,8 @@ def fused_obstacle(call: RowsCall, statistic: str) -> str | None:
         return None
     if statistic not in _IDENTITIES:
         return "a pass over all scores, which no identity replaces"
-    if call.softcap is not None or call.attn_bias is not None:
-        return "scores without bias and softcap"
+    if any(part is not None for part in (call.softcap, call.attn_bias, call.window, call.alibi_slopes)):
+        return "scores without bias, softcap, window and slopes"
     square = isinstance(call.positions, range) and len(call.positions) == call.key.shape[2]
     if call.causal and (call.attn_mask is not None or not square):
         return "a call that is causal or masked but not both, and causal with all rows and equal lengths"
@@ -113,9 +113,18 @@ def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
         scores = call.softcap * torch.tanh(scores / call.softcap)
     if call.attn_bias is not None:
         scores = scores + pick_entries(call.attn_bias, at)
+    if call.alibi_slopes is not None:
+        scores = scores - call.alibi_slopes.to(scores.dtype)[:, None] * _broadcast(own - keys).abs()
+    if call.window is not None:
+        scores = scores.masked_fill(_broadcast(own - keys).abs() >= call.window, -torch.inf)
     if call.attn_mask is not None:
         scores = scores.masked_fill(~pick_entries(call.attn_mask, at), -torch.inf)
     return torch.exp(scores - lse)
+
+
+def _broadcast(numbers: Tensor) -> Tensor:
+    """Turn (rows,) or (batch, rows) into what broadcasts to (batch, heads, rows)."""
+    return numbers if numbers.ndim == 1 else numbers[:, None]
 
 
 _BY_VALUES = {"entropy", "expected_position", "distance"}
