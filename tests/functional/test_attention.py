@@ -214,7 +214,11 @@ def make(shape=(1, 2, 3, 4), **changed):
         (make(dropout_p=-0.1), ArgumentError, r"dropout_p must lie in \[0, 1\), got -0.1"),
         (make(softcap=0.0), ArgumentError, "softcap must be above 0, got 0.0"),
         (make(window=0), ArgumentError, "window must be at least 1 key, got 0"),
-        (make(impl="flash"), ArgumentError, "impl must be one of auto, reference, sdpa, chunked, native, got 'flash'"),
+        (
+            make(impl="flash"),
+            ArgumentError,
+            "impl must be one of auto, reference, sdpa, chunked, native, flex, triton, got 'flash'",
+        ),
         (make(key=torch.zeros(1, 2, 3, 4).half()), DtypeError, "one dtype, got query torch.float32, key torch.float16"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

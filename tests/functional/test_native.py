@@ -219,6 +219,32 @@ def test_checkpoints_give_the_same_gradients():
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
 
 
+@pytest.mark.parametrize("bias_dtype", HALF.values(), ids=HALF.keys())
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1000), (2, 4, 1, 1000)], ids=["shared", "by head"])
+def test_keys_that_a_bias_of_padding_closes_are_not_read(isa, half, threads, bias_dtype, shape):
+    """A whole block of NaN that no row may see would reach every output if it were multiplied."""
+    kept = torch.arange(1000) < torch.tensor([300, 520])[:, None, None, None]
+    bias = torch.zeros(shape, dtype=bias_dtype).masked_fill(~kept, -torch.inf)
+    tensors = [torch.randn(2, heads, length, 24).to(half) for heads, length in ((4, 70), (2, 1000), (2, 1000))]
+    padded = torch.arange(1000) >= 768  # beyond the last block of which a key is open
+    holed = [tensors[0], *(tensor.masked_fill(padded[:, None], torch.nan) for tensor in tensors[1:])]
+
+    def outcome(given, **masking):
+        leaves = [tensor.clone().requires_grad_() for tensor in given]
+        output = attention(*leaves, impl="native", **masking)
+        query, key, _ = given
+        statistics = row_statistics(query, key, statistics=["entropy", "distance"], route="native", **masking)
+        received = received_mass(query, key, **masking)
+        grads = torch.autograd.grad(output.float().square().sum(), leaves)
+        return [output, *grads, *statistics.values.values(), statistics.num_keys.expand(2, 4, -1), received]
+
+    expected = outcome(tensors, attn_mask=kept)
+    for one, other in zip(outcome(holed, attn_bias=bias), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2 if half != torch.float32 else 1e-5, atol=1e-5)
+    padding = [grads[:, :, 768:] for grads in outcome(holed, attn_bias=bias)[2:4]]
+    assert all((grads == 0).all() for grads in padding)
+
+
 def test_received_mass_of_grouped_heads_with_several_threads(isa, threads):
     query, key = torch.randn(2, 4, 130, 24), torch.randn(2, 2, 200, 24)
     counted = torch.rand(2, 130) < 0.5

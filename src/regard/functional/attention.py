@@ -9,9 +9,12 @@ from torch import Tensor
 from regard._errors import ArgumentError, DtypeError
 from regard.functional import reference, taps
 from regard.functional.impl.chunked import chunked_with_lse
+from regard.functional.impl.flex import flex_attend
 from regard.functional.impl.native_attention import native_with_lse
 from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
+from regard.functional.impl.triton_attention import STATISTICS as TRITON_STATISTICS
+from regard.functional.impl.triton_attention import triton_with_lse
 from regard.functional.masks import (
     check_bias,
     check_causal_lengths,
@@ -23,7 +26,7 @@ from regard.functional.masks import (
 
 __all__ = ["IMPLEMENTATIONS", "attention", "check_arguments", "selected_impl"]
 
-IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native")
+IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native", "flex", "triton")
 """Names that ``impl`` takes."""
 
 _SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
@@ -65,7 +68,8 @@ def attention(
         dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
         impl: ``"auto"``, ``"native"`` (the CPU kernels of ``regard-native``), ``"sdpa"`` (PyTorch's kernels),
             ``"chunked"`` (blockwise, memory linear in the lengths, has everything) or ``"reference"`` (dense, eager,
-            the oracle). ``selected_impl`` tells what ``"auto"`` takes.
+            the oracle). ``selected_impl`` tells what ``"auto"`` takes. By name only, not measured on a GPU: ``"flex"``
+            (PyTorch's FlexAttention, compiled on a GPU, dense on a CPU) and ``"triton"`` (regard's kernels for GPUs).
 
     Returns:
         A tensor of the inputs' dtype.
@@ -99,10 +103,39 @@ def attention(
         return sdpa(query, key, value, **arguments)
     if chosen == "native":
         return native_with_lse(query, key, value, **arguments)[0]
+    return _REPORTED[chosen](query, key, value, arguments)
+
+
+def _chunked(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
     output, lse = chunked_with_lse(query, key, value, **arguments)
-    if taps.LISTENERS and not torch.compiler.is_compiling():
+    if _is_heard():
         taps.report(taps.CHUNKED, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
     return output
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
+    with taps.parts_of_a_call():
+        output, lse, _ = flex_attend(query, key, value, wants_lse=_is_heard(), **arguments)
+    if _is_heard():
+        taps.report(taps.FLEX, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
+    return output
+
+
+def _triton(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
+    wanted = [name for name in taps.wanted() if name in TRITON_STATISTICS] if _is_heard() else []
+    output, lse, statistics = triton_with_lse(query, key, value, statistics=wanted, **arguments)
+    if _is_heard():
+        heard = {"query": query, "key": key, "value": value, **arguments, "statistics": statistics}
+        taps.report(taps.TRITON, heard, (output, lse))
+    return output
+
+
+def _is_heard() -> bool:
+    return bool(taps.LISTENERS) and not torch.compiler.is_compiling()
+
+
+_REPORTED = {"chunked": _chunked, "flex": _flex, "triton": _triton}
+"""Backends that no kernel of PyTorch tells of, so that they are reported here."""
 
 
 def selected_impl(

@@ -17,6 +17,7 @@ from regard.functional.definitions import VALUE_STATISTICS, check_names
 from regard.functional.impl.completion import Rows, bases
 from regard.functional.impl.native import row_sums
 from regard.functional.impl.rows_call import RowsCall
+from regard.functional.impl.statistics_flex import by_flex, flex_statistics_obstacle
 from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, fused_obstacle
 from regard.functional.impl.statistics_streaming import stream
 
@@ -31,7 +32,8 @@ class RowStatistics:
         values: name -> (batch, heads, rows), float32 (float64 for float64 inputs), NaN where not defined.
         lse: (batch, heads, rows) log-sum-exp of the scores, -inf for a row without keys.
         num_keys: (batch or 1, heads or 1, rows) int64, how many keys each row may see.
-        route: name -> ``"native"``, ``"fused"`` or ``"streaming"``, which ran, or ``"kernel"`` for what was known.
+        route: name -> ``"native"``, ``"fused"``, ``"flex"`` or ``"streaming"``, which ran, or ``"kernel"`` for what was
+            known.
     """
 
     values: dict[str, Tensor]
@@ -78,15 +80,16 @@ def row_statistics(
         known: statistics of all rows that the kernel returned with its output; where they and ``lse`` are all that it
             takes, nothing is computed again.
         route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"native"`` does so in the kernels
-            of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"auto"`` takes what is
+            of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"flex"``, those over the
+            log-sum-exp of FlexAttention, by name only, where the entropy is approximate; ``"auto"`` takes what is
             measured to be cheapest.
 
     Raises:
         ArgumentError: an unknown statistic or route, a row out of range, shapes that do not fit, a statistic of values
             without ``value``.
         DtypeError: types that do not belong.
-        UnsupportedError: ``route="fused"`` for something no identity covers, ``route="native"`` where its kernels
-            cannot run.
+        UnsupportedError: ``route="fused"`` or ``"flex"`` for something no identity covers, ``route="native"`` where its
+            kernels cannot run.
 
     References:
         Entropy as a sign of collapse: Zhai et al., arXiv:2303.06296; first token: Xiao et al., arXiv:2309.17453.
@@ -97,8 +100,8 @@ def row_statistics(
         tensor([1., 2., 3.])
     """
     check_names(statistics, value is not None)
-    if route not in ("auto", "native", "fused", "streaming"):
-        raise ArgumentError(f'route must be "auto", "native", "fused" or "streaming", got {route!r}.')
+    if route not in ("auto", "native", "fused", "flex", "streaming"):
+        raise ArgumentError(f'route must be "auto", "native", "fused", "flex" or "streaming", got {route!r}.')
     with quiet(query):
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
@@ -160,6 +163,8 @@ def _of_part(call: RowsCall, statistics: Sequence[str], route: str, norms: Tenso
     chosen = _choose(call, wanted, route)
     if chosen == "fused":
         found = by_identities(call, wanted)
+    elif chosen == "flex":
+        found = by_flex(call, wanted)
     elif chosen == "native":
         found = row_sums(call.query, call.key, call.native_scoring(), sorted(wanted), value_norms=norms)
     else:
@@ -198,10 +203,15 @@ def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
         return "streaming" if obstacle else "native"
     if route == "native" and obstacle:
         raise UnsupportedError(f"route='native' needs {obstacle}; use 'streaming' or 'auto'.")
-    if route != "fused":
+    if route not in _OBSTACLES:
         return route
     for name in sorted(wanted):
-        obstacle = fused_obstacle(call, name)
+        obstacle = _OBSTACLES[route](call, name)
         if obstacle is not None:
-            raise UnsupportedError(f"route='fused' cannot give {name}: it needs {obstacle}; use 'streaming' or 'auto'.")
+            raise UnsupportedError(
+                f"route={route!r} cannot give {name}: it needs {obstacle}; use 'streaming' or 'auto'."
+            )
     return route
+
+
+_OBSTACLES = {"fused": fused_obstacle, "flex": flex_statistics_obstacle}

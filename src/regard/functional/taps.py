@@ -13,10 +13,12 @@ from torch import Tensor
 
 __all__ = [
     "CHUNKED",
+    "FLEX",
     "LISTENERS",
     "NATIVE",
     "NATIVE_BACKWARD",
     "PACKED",
+    "TRITON",
     "WANTED",
     "Listener",
     "in_parts",
@@ -27,6 +29,8 @@ __all__ = [
 
 CHUNKED, NATIVE, NATIVE_BACKWARD = "regard chunked", "regard native", "regard native backward"
 """Names of the kernels; the backward pass of the chunked one is not reported."""
+FLEX, TRITON = "regard flex", "regard triton"
+"""Likewise; their backward passes are not reported."""
 PACKED = "regard one by one"
 """Packed sequences that a kernel took one after the other; their backward pass is not reported."""
 

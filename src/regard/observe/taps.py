@@ -57,7 +57,7 @@ PRODUCT = "bmm"
 """The product of weights and values where they are not fused."""
 NATIVE = "regard native for flash"
 """Not an operator: the native kernel in the place of ``FLASH``."""
-OURS = (taps.CHUNKED, taps.NATIVE, taps.PACKED)
+OURS = (taps.CHUNKED, taps.NATIVE, taps.FLEX, taps.TRITON, taps.PACKED)
 """Not operators: backends of ``regard.attention``."""
 
 _OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT)

@@ -23,7 +23,7 @@ from regard.functional.impl.sdpa import sdpa
 from regard.functional.impl.torch_private import flash_with_lse
 from regard.functional.masks import as_bias
 
-__all__ = ["by_identities", "fused_obstacle"]
+__all__ = ["NAMED_KEYS", "by_identities", "fused_obstacle", "weight_on"]
 
 NAMED_KEYS = ("first_mass", "self_mass", "previous_mass")
 _WIDTH = 16  # kernels work on multiples of this many columns
@@ -57,7 +57,7 @@ def by_identities(call: RowsCall, wanted: Set[str]) -> dict[str, Tensor]:
     if "collision" in wanted:
         _, doubled = _flash(call, call.key, scale=2.0 * call.scale)
         found["collision"] = torch.exp(doubled - 2.0 * lse)
-    found |= {name: _weight_on(call, lse, name) for name in NAMED_KEYS if name in wanted}
+    found |= {name: weight_on(call, lse, name) for name in NAMED_KEYS if name in wanted}
     return {name: found[name] for name in wanted} | {"lse": lse}
 
 
@@ -101,7 +101,7 @@ def _all_keys(mask: Tensor, key: Tensor) -> Tensor:
     return mask.expand(*mask.shape[:3], key.shape[2])
 
 
-def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
+def weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
     """Return the weight on one key per row, exp(s_ij - lse_i); where there is no such key the value is not defined."""
     own = positions_of(call.positions, call.key.device)
     keys = {"first_mass": torch.zeros_like(own), "self_mass": own}.get(name, own - 1)
