@@ -20,7 +20,7 @@ from regard.functional import (
 )
 from regard.functional.impl import native, native_region
 from regard.functional.impl.native_attention import native_with_lse
-from regard.functional.impl.native_region import Region, load_region
+from regard.functional.impl.native_region import Conditions, Region, load_region
 
 regard_native = pytest.importorskip("regard_native", reason="needs regard-native: make native")
 
@@ -319,8 +319,9 @@ def test_a_region_without_figures_for_few_queries_goes_by_those_of_any_number():
 
 
 @pytest.mark.parametrize("decode", [None, {}, {"float16": None, "float32": 7}])
-def test_a_region_is_read_back(tmp_path, decode):
-    region = Region(forward={"float32": 3}, training={"bfloat16": None}, decode=decode)
+@pytest.mark.parametrize("conditions", [None, Conditions(torch="2.0", threads=3, instruction_set="avx2")], ids=str)
+def test_a_region_is_read_back(tmp_path, decode, conditions):
+    region = Region(forward={"float32": 3}, training={"bfloat16": None}, decode=decode, conditions=conditions)
     path = tmp_path / "made" / "region.json"
     region.save(path)
     assert load_region(path) == region
@@ -344,6 +345,8 @@ def test_a_file_from_before_few_queries_were_judged_is_read(tmp_path):
         '{"forward": {"float32": "3"}, "training": {}}',
         '{"forward": {"float32": 0}, "training": {}}',
         '{"forward": {"float32": true}, "training": {}}',
+        '{"forward": {}, "training": {}, "conditions": {"torch": "2.0"}}',
+        '{"forward": {}, "training": {}, "conditions": 3}',
     ],
 )
 def test_a_broken_region_is_refused(tmp_path, content):
@@ -363,7 +366,22 @@ def test_the_figures_say_where_they_come_from(monkeypatch, tmp_path, amx, chosen
     monkeypatch.setattr(native_region, "instruction_set", lambda: chosen)
     assert native_region.region_origin() == origin
     Region(forward={}, training={}).save(tmp_path / "region.json")
+    assert native_region.region_origin() == origin, "nobody knows what it was measured under"
+    Region(forward={}, training={}, conditions=Conditions.now()).save(tmp_path / "region.json")
     assert native_region.region_origin() == "measured"
+
+
+def test_figures_hold_for_the_number_of_threads_that_they_were_measured_with(monkeypatch, tmp_path):
+    monkeypatch.setenv("REGARD_REGION", str(tmp_path / "region.json"))
+    native_region._read_once.cache_clear()
+    measured = Region(forward={"float32": 12345}, training={}, conditions=Conditions.now())
+    measured.save(tmp_path / "region.json")
+    assert native_region.this_machine() == measured
+    torch.set_num_threads(measured.conditions.threads + 1)
+    assert native_region.this_machine() != measured
+    torch.set_num_threads(measured.conditions.threads)
+    assert native_region.this_machine() == measured
+    native_region._read_once.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ class _Reach:
         return first, (first + _BLOCK).clamp_max(length) - 1
 
 
-def _number(value: float, dtype: torch.dtype, device: torch.device) -> Any:
+def _number(value: int | float, dtype: torch.dtype, device: torch.device) -> Any:
     """Return a tensor, so that another number needs no other kernel; within code that is compiled a constant."""
     return value if torch.compiler.is_compiling() else torch.tensor(value, dtype=dtype, device=device)
 
