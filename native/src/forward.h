@@ -52,7 +52,7 @@ struct Packed {
         const Call& call = sequence.call;
         if (!sizes.has_value) return;
         const Rows rows = sequence.keys(call.value, kv_head, call.value_dim);
-        if (!summed_in_place<Arithmetic>(rows, sizes.columns))
+        if (!summed_in_place<Arithmetic>(rows, sizes.columns, blocks_of(sequence.num_rows(), kRows)))
             pack_summed(Arithmetic{}, rows, first, count, sizes.columns,
                         values + at / Arithmetic::kPerElement * sizes.columns);
     }

@@ -31,7 +31,7 @@ HALF = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.f
 
 @pytest.fixture(params=SETS)
 def isa(request, monkeypatch):
-    monkeypatch.setattr(regard_native, "instruction_set", lambda: request.param)
+    monkeypatch.setattr(regard_native, "forced_instruction_set", lambda: request.param)
     return request.param
 
 
