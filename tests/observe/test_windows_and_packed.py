@@ -210,6 +210,20 @@ def test_kept_packs_are_looked_at_sequence_by_sequence(impl: str) -> None:
         view.top("", 0, 7, sequence=0)
 
 
+@pytest.mark.compiled
+@pytest.mark.skipif(not native.native_available(), reason="needs regard-native: make native")
+def test_compiled_code_is_heard_with_its_offsets() -> None:
+    model, inputs = Attention("native", packed=True, **OPTIONS["causal window"]), drawn(packed=True)
+    torch.compiler.reset()
+    compiled: Any = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad(), watch(compiled, ("entropy",)) as view:
+        compiled(*inputs)
+    (entry,) = view.coverage()
+    assert dict(entry.masks) == {"causal+window+packed": 1}
+    expected = watched("native", OPTIONS["causal window"], ("entropy",), packed=True)
+    torch.testing.assert_close(view[""]["entropy"], expected[""]["entropy"])
+
+
 def test_no_sequence_is_no_row() -> None:
     class Empty(nn.Module):
         def forward(self, query: Tensor) -> Tensor:

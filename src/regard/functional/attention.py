@@ -29,7 +29,7 @@ __all__ = ["IMPLEMENTATIONS", "attention", "check_arguments", "selected_impl"]
 IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native", "flex", "triton")
 """Names that ``impl`` takes."""
 
-_SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
+_SQUARE = 1 << 22  # most numbers of a mask or bias that "auto" lets be built (16 MiB in float32)
 
 
 # More than eight arguments: each is one that people know from other libraries, and most calls give one or two.
@@ -167,9 +167,9 @@ def selected_impl(
         return "native"
     fused = stays_fused(query, (attn_bias, alibi_slopes), softcap, dropout_p)
     needs_square = causal and (attn_mask is not None or attn_bias is not None or 1 < query.shape[2] < key.shape[2])
-    built = 0 if alibi_slopes is None else query.shape[1]
-    built = built or int(needs_square or window is not None)
-    return "sdpa" if fused and built * query.shape[2] * key.shape[2] <= _SQUARE else "chunked"
+    squares = int(needs_square or window is not None) if alibi_slopes is None else query.shape[1]
+    fits = squares * query.shape[2] * key.shape[2] <= _SQUARE
+    return "sdpa" if fused and fits else "chunked"
 
 
 def check_arguments(

@@ -102,7 +102,7 @@ class Grid(ABC):
         """
         batch, kv_heads, group, num_rows = self.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        # Causal rows, and those of a window, are taken a few at a time, so that few of them need not meet a key.
+        # Causal rows, and those of a window, are taken a few at a time, so that the first need not meet the last keys.
         most_rows = max(_CAUSAL_ROWS, min(_MOST_CAUSAL_ROWS, -(-num_rows // 4))) if self._is_local else num_rows
         row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // (per_row * (kv_heads if whole_heads else 1))))
         head_step = kv_heads if whole_heads else max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
