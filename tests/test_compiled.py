@@ -19,6 +19,8 @@ CASES = {
     "biased": {"attn_bias": torch.linspace(-1, 1, 9)},
     "empty rows": {"attn_mask": torch.zeros(9, dtype=torch.bool)},
     "softcap": {"softcap": 5.0},
+    "window": {"window": 3, "causal": True},
+    "slopes": {"alibi_slopes": torch.tensor([0.5, 0.25, 0.125, 0.0625])},
 }
 FUSED = sorted(set(CASES) - {"softcap"})  # no fused kernel has one
 

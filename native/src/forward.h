@@ -116,8 +116,13 @@ class RowBlock {
     int64_t first_key() const { return first_key_ / kKeys * kKeys; }
     int64_t end_key() const { return end_key_; }
 
-    // Whether a row may see one of the keys first … first + count, as far as the mask says.
+    // Whether a row may see one of the keys first … first + count, as far as the mask says, and the bias.
     bool sees(const Sequence& sequence, int64_t first, int64_t count) const {
+        bool open = false;
+        for (int64_t row = 0; row < count_ && !open; ++row)
+            if (row == 0 || places_[row].head != places_[row - 1].head)
+                open = sequence.bias_opens(places_[row].head, first, count);
+        if (!open) return false;
         if (!call_.mask.data) return true;
         const bool one_row = call_.mask.row == 0;
         for (int64_t row = 0; row < count_; ++row) {

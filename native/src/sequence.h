@@ -62,6 +62,21 @@ struct Sequence {
         const Side& side = call.bias;
         return row_of(side.data, side.dtype, batch * side.batch + head * side.head + row * side.row + key * side.key);
     }
+
+    // Whether a bias that is one line for all rows of a head leaves one of the keys key … key + count open: -inf closes,
+    // as models write padding. Other biases are not looked at: that would cost what it saves.
+    bool bias_opens(int64_t head, int64_t key, int64_t count) const {
+        if (!call.bias.data || call.bias.row != 0) return true;
+        const int64_t bytes = call.bias.dtype == kFloat32 ? 4 : 2;
+        const uint32_t closed = call.bias.dtype == kFloat32 ? 0xFF800000u : call.bias.dtype == kBFloat16 ? 0xFF80u : 0xFC00u;
+        const char* from = bias(head, 0, key);
+        for (int64_t at = 0; at < (call.bias.key == 0 ? 1 : count); ++at, from += call.bias.key * bytes) {
+            uint32_t bits = 0;  // little-endian, as all of this library's processors are
+            __builtin_memcpy(&bits, from, static_cast<size_t>(bytes));
+            if (bits != closed) return true;
+        }
+        return false;
+    }
 };
 
 // Whether scores are more than scaled products that a window may hide: then each is turned into its final value first.

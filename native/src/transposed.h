@@ -57,8 +57,9 @@ class Weights {
     }
     int64_t end_query(const Sequence& sequence) const { return end_seeing(sequence, first_ + count_ - 1); }
 
-    // Whether some of the queries from `query` on may see one of the keys, as far as the mask says.
+    // Whether some of the queries from `query` on may see one of the keys, as far as the mask says, and the bias.
     bool sees(const Sequence& sequence, int64_t query) const {
+        if (!sequence.bias_opens(head_, first_, count_)) return false;
         if (!call_.mask.data) return true;
         const int64_t queries = call_.mask.row == 0 ? 1 : least(kBlockQueries, sequence.q_len - query);
         const int64_t keys = call_.mask.key == 0 ? 1 : count_;

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from regard.cli import installation, openmp
 from regard.cli.openmp import OpenMP
 from regard.functional import kernels
 from regard.functional.impl import native, native_region
-from regard.functional.impl.native_region import Region, load_region
+from regard.functional.impl.native_region import Conditions, Region, load_region
 
 Command = Callable[..., tuple[int, str, str]]
 needs_native = pytest.mark.skipif(not native.native_available(), reason="needs regard-native: make native")
@@ -82,7 +83,8 @@ def test_it_tells_what_is_installed_and_in_force(regard_command: Command) -> Non
 @needs_native
 @pytest.mark.usefixtures("one_runtime")
 def test_json_holds_the_same(regard_command: Command, region_file: Path) -> None:
-    Region(forward={"float32": None, "bfloat16": 1}, training={"float32": 1}).save(region_file)
+    figures = {"forward": {"float32": None, "bfloat16": 1}, "training": {"float32": 1}}
+    Region(**figures, conditions=Conditions.now()).save(region_file)
     code, out, _ = regard_command("doctor", "--json")
     found = json.loads(out)
     assert code == 0
@@ -128,6 +130,31 @@ def test_it_tells_where_the_figures_come_from(
     code, out, _ = regard_command("doctor")
     assert code == 0
     assert told in out
+
+
+@needs_native
+@pytest.mark.usefixtures("one_runtime")
+@pytest.mark.parametrize("change", [{"torch": "1.0"}, {"threads": 999}, {"instruction_set": "other"}, None], ids=str)
+def test_figures_of_other_conditions_are_told_and_not_used(
+    regard_command: Command, region_file: Path, change: dict[str, Any] | None
+) -> None:
+    conditions = None if change is None else replace(Conditions.now(), **change)
+    everything = dict.fromkeys(kernels.DTYPES, 1)
+    Region(forward=everything, training=everything, conditions=conditions).save(region_file)
+    code, out, _ = regard_command("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["region"]["origin"] in ("built in", "none")
+    assert found["region"]["figures"]["forward"] != everything
+    (warning,) = found["warnings"]
+    under = "what is not known" if conditions is None else str(conditions)
+    assert warning == (
+        f"{region_file} must have been measured under {Conditions.now()} to be used, got {under}; "
+        "measure again: `regard doctor --tune`."
+    )
+    text = regard_command("doctor")[1]
+    assert f"\nwarning: {warning}" in text
+    assert "region          measured" not in text
 
 
 @needs_native
@@ -240,6 +267,7 @@ def test_tuning_shows_ratios_and_keeps_what_follows(regard_command: Command, reg
     assert any(line.split()[-3:] == ["–", "–", "–"] for line in lines)
     assert lines[-2] == f'impl="auto" goes by this from now on: {region_file}'
     kept = load_region(region_file)
+    assert kept.conditions == Conditions.now()
     assert kept.forward == {"float32": 3_145_728, "bfloat16": 25_600, "float16": None}
     assert kept.decode is not None
     assert kept.decode["float16"] is None

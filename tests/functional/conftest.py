@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from regard.functional import causal_mask, reference
+from regard.functional import alibi_slopes, causal_mask, reference, sliding_window_mask
 from regard.functional.impl import blocks, native
 
 
@@ -26,6 +26,8 @@ class Case:
     causal: bool = False
     mask: str = "none"
     bias: str = "none"
+    window: int | None = None
+    slopes: bool = False
     softcap: float | None = None
     scale: float | None = None
     strided: bool = False
@@ -67,14 +69,22 @@ class Case:
             "attn_mask": mask,
             "attn_bias": bias,
             "causal": self.causal,
+            "window": self.window,
+            "alibi_slopes": alibi_slopes(self.heads).to(dtype) if self.slopes else None,
             "softcap": self.softcap,
             "scale": self.scale,
         }
 
+    def exact_masking(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Return ``masking`` with its bias and slopes, rounded to ``dtype``, in float64."""
+        masking = self.masking(dtype)
+        added = {name: masking[name] for name in ("attn_bias", "alibi_slopes")}
+        return {**masking, **{name: None if one is None else one.double() for name, one in added.items()}}
+
     def scores(self, dtype: torch.dtype) -> Tensor:
         """Return the dense masked scores in float64 of tensors rounded to ``dtype``."""
         query, key, _ = self.tensors(dtype)
-        return reference.scores(query.double(), key.double(), **doubled(self.masking(dtype)))
+        return reference.scores(query.double(), key.double(), **self.exact_masking(dtype))
 
     @property
     def empty_rows(self) -> Tensor:
@@ -83,6 +93,8 @@ class Case:
         mask = self.masking(torch.float64)["attn_mask"]
         allowed = allowed if mask is None else allowed & mask
         allowed = allowed & causal_mask(self.q_len, self.kv_len) if self.causal else allowed
+        if self.window is not None:
+            allowed &= sliding_window_mask(self.q_len, self.kv_len, window=self.window, causal=self.causal)
         return ~allowed.any(-1)
 
 
@@ -107,14 +119,17 @@ CASES = [
     Case(scale=0.7, strided=True),
     Case(softcap=2.0, bias="heads", causal=True),
     Case(softcap=1.5, mask="keys", heads=4, kv_heads=2, value_dim=5),
+    Case(window=3),
+    Case(window=3, causal=True, mask="keys"),
+    Case(window=2, causal=True, q_len=5),
+    Case(window=4, kv_len=5),
+    Case(window=1, causal=True, q_len=1),
+    Case(slopes=True, causal=True),
+    Case(slopes=True, bias="heads", mask="rows", q_len=5, strided=True),
+    Case(slopes=True, window=4, causal=True, softcap=2.0, mask="full", kv_heads=2, value_dim=5),
+    Case(slopes=True, window=4, bias="full"),
 ]
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)}
-
-
-def doubled(masking: dict[str, Any]) -> dict[str, Any]:
-    """Return ``masking`` with its bias in float64."""
-    bias = masking["attn_bias"]
-    return {**masking, "attn_bias": None if bias is None else bias.double()}
 
 
 @pytest.fixture(params=CASES, ids=str)

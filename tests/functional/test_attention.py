@@ -11,9 +11,10 @@ EVERY_IMPL = ["reference", "sdpa", "chunked", "auto"]
 
 def forward_and_backward(impl, tensors, masking, direction):
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-    if masking["attn_bias"] is not None:
-        bias = masking["attn_bias"].clone().requires_grad_()
-        masking, leaves = {**masking, "attn_bias": bias}, [*leaves, bias]
+    for name in ("attn_bias", "alibi_slopes"):
+        if masking[name] is not None:
+            leaf = masking[name].clone().requires_grad_()
+            masking, leaves = {**masking, name: leaf}, [*leaves, leaf]
     output = attention(*leaves[:3], impl=impl, **masking)
     return [output, *torch.autograd.grad(output, leaves, direction.to(output.dtype))]
 
@@ -29,9 +30,8 @@ def test_backend_and_its_gradients_stay_within_the_error_budget(backend, case, d
     direction = torch.randn(2, case.heads, case.q_len, case.value_dim, dtype=dtype).double()
     found = forward_and_backward(impl, tensors, masking, direction)
     eager = forward_and_backward("reference", tensors, masking, direction)
-    bias = masking["attn_bias"]
-    exact_masking = {**masking, "attn_bias": None if bias is None else bias.double()}
-    exact = forward_and_backward("reference", [tensor.double() for tensor in tensors], exact_masking, direction)
+    exact_tensors = [tensor.double() for tensor in tensors]
+    exact = forward_and_backward("reference", exact_tensors, case.exact_masking(dtype), direction)
     for triple in zip(found, eager, exact, strict=True):
         within_budget(*triple)
 
@@ -99,6 +99,18 @@ def test_auto_takes_the_fused_kernel_where_it_stays_fused():
     with torch.no_grad():
         assert selected_impl(query, key, value, attn_bias=trained) == "sdpa"
     assert selected_impl(query, key, value, softcap=2.0, impl="reference") == "reference"
+
+
+@pytest.mark.usefixtures("no_native")
+def test_auto_builds_no_large_mask_for_a_window_and_no_bias_for_slopes():
+    short, long = torch.zeros(1, 8, 1024, 4), torch.zeros(1, 1, 4096, 4)
+    slopes = torch.ones(8)
+    assert selected_impl(short, short, short, window=100) == "sdpa"
+    assert selected_impl(long, long, long, window=100) == "chunked"
+    assert selected_impl(long, long, long, window=4096, causal=True) == "sdpa"  # hides nothing
+    assert selected_impl(short, short, short, alibi_slopes=slopes) == "chunked"  # eight times the square
+    assert selected_impl(short[:, :, :128], short, short, alibi_slopes=slopes) == "sdpa"
+    assert selected_impl(short[:, :, :128], short, short, alibi_slopes=slopes.requires_grad_()) == "chunked"
 
 
 @pytest.mark.usefixtures("no_native")
@@ -207,7 +219,12 @@ def make(shape=(1, 2, 3, 4), **changed):
         (make(softcap=torch.inf), ArgumentError, "softcap must be above 0 and finite, got inf"),
         (make(scale=torch.inf), ArgumentError, "scale must be finite, got inf"),
         (make(scale=torch.nan), ArgumentError, "scale must be finite, got nan"),
-        (make(impl="flash"), ArgumentError, "impl must be one of auto, reference, sdpa, chunked, native, got 'flash'"),
+        (make(window=0), ArgumentError, "window must be at least 1 key, got 0"),
+        (
+            make(impl="flash"),
+            ArgumentError,
+            "impl must be one of auto, reference, sdpa, chunked, native, flex, triton, got 'flash'",
+        ),
         (make(key=torch.zeros(1, 2, 3, 4).half()), DtypeError, "one dtype, got query torch.float32, key torch.float16"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -241,6 +258,20 @@ def test_bad_input_is_refused_in_one_sentence(arguments, error, message):
 def test_tensors_that_fit_no_formula_are_refused(query, key, error, message):
     with pytest.raises(error, match=message):
         check_arguments(query, key, None, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "error", "message"),
+    [
+        (torch.ones(3), ArgumentError, r"one number for each of the 2 heads, got the shape \(3,\)"),
+        (torch.ones(2).long(), DtypeError, "alibi_slopes must be floating, got torch.int64"),
+    ],
+    ids=["heads", "integers"],
+)
+def test_slopes_that_fit_no_head_are_refused(slopes, error, message):
+    query = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(error, match=message):
+        check_arguments(query, query, None, None, False, None, alibi_slopes=slopes)
 
 
 def test_reference_equals_a_double_loop():

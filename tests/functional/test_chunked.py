@@ -11,7 +11,17 @@ from regard.functional.impl.chunked import chunked_with_lse
 from regard.functional.masks import as_four_axes
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"dropout_p": 0.1, "softcap": 5.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": True},
+        {"dropout_p": 0.1, "softcap": 5.0},
+        {"window": 100, "causal": True},
+        {"window": 50, "alibi_slopes": torch.ones(1)},
+    ],
+    ids=str,
+)
 def test_no_tensor_of_the_whole_matrix_in_forward_and_backward(options, largest_tensor):
     length = 4096
     query, key, value = (torch.randn(1, 1, length, 8, requires_grad=True) for _ in range(3))
@@ -28,6 +38,27 @@ def test_no_tensor_of_the_whole_matrix_for_statistics(largest_tensor):
     with largest_tensor() as largest:
         row_statistics(query, key, statistics=list(reference.STATISTICS), value=key, causal=True)
     assert 0 < largest.numel <= blocks._BLOCK_SCORES
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both sides"])
+@pytest.mark.parametrize("q_len", [300, 40], ids=["all queries", "the last ones"])
+def test_keys_out_of_the_window_are_not_looked_at(causal, q_len, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_KEYS", 16)
+    monkeypatch.setattr(blocks, "_CAUSAL_ROWS", 32)
+    monkeypatch.setattr(blocks, "_MOST_CAUSAL_ROWS", 32)
+    looked_at = []
+    scores = blocks.ScoreBlocks.scores
+    monkeypatch.setattr(
+        blocks.ScoreBlocks,
+        "scores",
+        lambda self, place, keys, rows: looked_at.append((place, keys)) or scores(self, place, keys, rows),
+    )
+    query, key = torch.randn(1, 1, q_len, 8), torch.randn(1, 1, 300, 8)
+    attention(query, key, key, window=20, causal=causal, impl="chunked")
+    assert looked_at
+    for place, keys in looked_at:
+        assert keys.start > place.first - 20
+        assert keys.stop <= place.last + (1 if causal else 20)
 
 
 def test_dropout_is_the_same_in_forward_and_backward(monkeypatch):
@@ -68,7 +99,7 @@ def test_lse_is_exact_and_merges_disjoint_sets_of_keys(case, block_size):
         masking[name] = None if masking[name] is None else as_four_axes(masking[name])
     output, lse = chunked_with_lse(query, key, value, **masking)
     torch.testing.assert_close(lse, reference.lse(case.scores(torch.float64)), rtol=1e-12, atol=1e-12)
-    if case.causal or case.mask != "none" or case.bias != "none":
+    if case.causal or case.mask != "none" or case.bias != "none" or case.window or case.slopes:
         return
     parts = [
         chunked_with_lse(query, key[:, :, part], value[:, :, part], scale=case.scale, softcap=case.softcap)
@@ -103,12 +134,13 @@ def double_loop(query, key, value, keep, scale):
     more_keys=st.integers(0, 3),
     widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     causal=st.booleans(),
+    window=st.none() | st.integers(1, 6),
     masked=st.booleans(),
     block=st.tuples(st.integers(1, 40), st.integers(1, 6)),
     seed=st.integers(0, 1000),
 )
 def test_any_small_shape_equals_a_double_loop(
-    batch, kv_heads, group, q_len, more_keys, widths, causal, masked, block, seed
+    batch, kv_heads, group, q_len, more_keys, widths, causal, window, masked, block, seed
 ):
     generator = torch.Generator().manual_seed(seed)
     heads, kv_len = kv_heads * group, q_len + more_keys
@@ -119,10 +151,12 @@ def test_any_small_shape_equals_a_double_loop(
     mask = keep if masked else None
     if causal:
         keep = keep & (torch.arange(kv_len) <= torch.arange(q_len)[:, None] + more_keys)
+    if window is not None:
+        keep = keep & ((torch.arange(q_len)[:, None] + more_keys - torch.arange(kv_len)).abs() < window)
     expected = double_loop(query, key, value, keep, 0.8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_BLOCK_SCORES", block[0])
         patch.setattr(blocks, "_BLOCK_KEYS", block[1])
         for impl in ("chunked", "sdpa", "reference"):
-            found = attention(query, key, value, attn_mask=mask, causal=causal, scale=0.8, impl=impl)
+            found = attention(query, key, value, attn_mask=mask, causal=causal, window=window, scale=0.8, impl=impl)
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -56,7 +56,7 @@ def test_seeing_queries_are_counted(case, block, monkeypatch):
     masking, counted = case.masking(torch.float32), counted_queries(case)
     for query_mask in (None, counted):
         found = num_seeing_queries(
-            masking["attn_mask"], case.causal,
+            masking["attn_mask"], case.causal, window=case.window,
             q_len=case.q_len, kv_len=case.kv_len, attn_bias=masking["attn_bias"], query_mask=query_mask,
         )  # fmt: skip
         seen = case.scores(torch.float32) > -torch.inf

@@ -87,7 +87,7 @@ def test_counted_keys_are_those_of_the_dense_mask(case, block, monkeypatch):
     allowed = case.scores(torch.float64) > -torch.inf
     masking = case.masking(torch.float64)
     lengths = {"q_len": case.q_len, "kv_len": case.kv_len}
-    counted = num_allowed_keys(masking["attn_mask"], case.causal, **lengths)
+    counted = num_allowed_keys(masking["attn_mask"], case.causal, window=case.window, **lengths)
     assert torch.equal(counted.expand(2, case.heads, -1), allowed.sum(-1))
     if masking["attn_mask"] is None:
         assert counted.shape == (1, 1, case.q_len)
@@ -108,6 +108,10 @@ def test_counts_follow_given_positions():
     assert num_allowed_keys(None, True, q_len=3, kv_len=5, positions=positions).tolist() == [[[5, 1, 3]]]
     keep = torch.tensor([True, False, True, True, True])
     assert num_allowed_keys(keep, True, q_len=3, kv_len=5, positions=positions).tolist() == [[[4, 1, 2]]]
+    near = {"q_len": 3, "kv_len": 5, "positions": positions, "window": 2}
+    assert num_allowed_keys(None, True, **near).tolist() == [[[2, 1, 2]]]
+    assert num_allowed_keys(keep, True, **near).tolist() == [[[2, 1, 1]]]
+    assert num_allowed_keys(keep, **near).tolist() == [[[2, 1, 2]]]
 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])

@@ -7,11 +7,20 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from regard._errors import UnsupportedError
-from regard.functional import ROW_STATISTICS, attention, received_mass, reference, row_statistics, selected_impl, taps
+from regard._errors import ArgumentError, UnsupportedError
+from regard.functional import (
+    ROW_STATISTICS,
+    attention,
+    packed_attention,
+    received_mass,
+    reference,
+    row_statistics,
+    selected_impl,
+    taps,
+)
 from regard.functional.impl import native, native_region
 from regard.functional.impl.native_attention import native_with_lse
-from regard.functional.impl.native_region import Region, load_region
+from regard.functional.impl.native_region import Conditions, Region, load_region
 
 regard_native = pytest.importorskip("regard_native", reason="needs regard-native: make native")
 
@@ -66,7 +75,6 @@ def test_output_and_gradients_are_within_the_budget(case, half, isa, threads, wi
         direction.to(half).double(),
         lse_direction,
     )
-    doubled = {**masking, "attn_bias": None if masking["attn_bias"] is None else masking["attn_bias"].double()}
     exact, eager = (
         gradients(
             lambda *leaves, masking=masking: reference_with_lse(*leaves, **masking),
@@ -74,7 +82,7 @@ def test_output_and_gradients_are_within_the_budget(case, half, isa, threads, wi
             direction.to(half).double(),
             lse_direction,
         )
-        for dtype, masking in ((torch.float64, doubled), (half, masking))
+        for dtype, masking in ((torch.float64, case.exact_masking(half)), (half, masking))
     )
     eager[1] = eager[1].float()
     for name, *values in zip(("output", "lse", "query", "key", "value"), found, eager, exact, strict=True):
@@ -239,6 +247,32 @@ def test_checkpoints_give_the_same_gradients():
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
 
 
+@pytest.mark.parametrize("bias_dtype", HALF.values(), ids=HALF.keys())
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1000), (2, 4, 1, 1000)], ids=["shared", "by head"])
+def test_keys_that_a_bias_of_padding_closes_are_not_read(isa, half, threads, bias_dtype, shape):
+    """A whole block of NaN that no row may see would reach every output if it were multiplied."""
+    kept = torch.arange(1000) < torch.tensor([300, 520])[:, None, None, None]
+    bias = torch.zeros(shape, dtype=bias_dtype).masked_fill(~kept, -torch.inf)
+    tensors = [torch.randn(2, heads, length, 24).to(half) for heads, length in ((4, 70), (2, 1000), (2, 1000))]
+    padded = torch.arange(1000) >= 768  # beyond the last block of which a key is open
+    holed = [tensors[0], *(tensor.masked_fill(padded[:, None], torch.nan) for tensor in tensors[1:])]
+
+    def outcome(given, **masking):
+        leaves = [tensor.clone().requires_grad_() for tensor in given]
+        output = attention(*leaves, impl="native", **masking)
+        query, key, _ = given
+        statistics = row_statistics(query, key, statistics=["entropy", "distance"], route="native", **masking)
+        received = received_mass(query, key, **masking)
+        grads = torch.autograd.grad(output.float().square().sum(), leaves)
+        return [output, *grads, *statistics.values.values(), statistics.num_keys.expand(2, 4, -1), received]
+
+    expected = outcome(tensors, attn_mask=kept)
+    for one, other in zip(outcome(holed, attn_bias=bias), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2 if half != torch.float32 else 1e-5, atol=1e-5)
+    padding = [grads[:, :, 768:] for grads in outcome(holed, attn_bias=bias)[2:4]]
+    assert all((grads == 0).all() for grads in padding)
+
+
 def test_received_mass_of_grouped_heads_with_several_threads(isa, threads):
     query, key = torch.randn(2, 4, 130, 24), torch.randn(2, 2, 200, 24)
     counted = torch.rand(2, 130) < 0.5
@@ -260,6 +294,22 @@ def test_listeners_hear_of_both_passes(monkeypatch):
     assert arguments["causal"]
     assert result[0].data_ptr() == output.data_ptr() == given["out"].data_ptr()
     torch.testing.assert_close(query.grad, grads[0] + grads[1] + grads[2])
+
+
+def test_slopes_that_learn_are_refused():
+    query, slopes = torch.randn(1, 2, 5, 4), torch.ones(2, requires_grad=True)
+    with pytest.raises(UnsupportedError, match='impl="native" needs slopes without a gradient'):
+        attention(query, query, query, alibi_slopes=slopes, impl="native")
+    assert selected_impl(query, query, query, alibi_slopes=slopes) == "chunked"
+
+
+def test_auto_counts_the_work_within_a_window(monkeypatch):
+    region = Region(forward={"float32": 3000}, training={})
+    monkeypatch.setattr(native_region, "this_machine", lambda: region)
+    query = torch.randn(1, 1, 20, 8)
+    assert selected_impl(query, query, query) == "native"
+    assert selected_impl(query, query, query, window=19) == "native"
+    assert selected_impl(query, query, query, window=18, causal=True) == "sdpa"
 
 
 def test_auto_takes_the_native_kernel_where_it_is_measured_to_win(monkeypatch):
@@ -297,8 +347,9 @@ def test_a_region_without_figures_for_few_queries_goes_by_those_of_any_number():
 
 
 @pytest.mark.parametrize("decode", [None, {}, {"float16": None, "float32": 7}])
-def test_a_region_is_read_back(tmp_path, decode):
-    region = Region(forward={"float32": 3}, training={"bfloat16": None}, decode=decode)
+@pytest.mark.parametrize("conditions", [None, Conditions(torch="2.0", threads=3, instruction_set="avx2")], ids=str)
+def test_a_region_is_read_back(tmp_path, decode, conditions):
+    region = Region(forward={"float32": 3}, training={"bfloat16": None}, decode=decode, conditions=conditions)
     path = tmp_path / "made" / "region.json"
     region.save(path)
     assert load_region(path) == region
@@ -322,6 +373,8 @@ def test_a_file_from_before_few_queries_were_judged_is_read(tmp_path):
         '{"forward": {"float32": "3"}, "training": {}}',
         '{"forward": {"float32": 0}, "training": {}}',
         '{"forward": {"float32": true}, "training": {}}',
+        '{"forward": {}, "training": {}, "conditions": {"torch": "2.0"}}',
+        '{"forward": {}, "training": {}, "conditions": 3}',
     ],
 )
 def test_a_broken_region_is_refused(tmp_path, content):
@@ -341,7 +394,22 @@ def test_the_figures_say_where_they_come_from(monkeypatch, tmp_path, amx, chosen
     monkeypatch.setattr(native_region, "instruction_set", lambda: chosen)
     assert native_region.region_origin() == origin
     Region(forward={}, training={}).save(tmp_path / "region.json")
+    assert native_region.region_origin() == origin, "nobody knows what it was measured under"
+    Region(forward={}, training={}, conditions=Conditions.now()).save(tmp_path / "region.json")
     assert native_region.region_origin() == "measured"
+
+
+def test_figures_hold_for_the_number_of_threads_that_they_were_measured_with(monkeypatch, tmp_path):
+    monkeypatch.setenv("REGARD_REGION", str(tmp_path / "region.json"))
+    native_region._read_once.cache_clear()
+    measured = Region(forward={"float32": 12345}, training={}, conditions=Conditions.now())
+    measured.save(tmp_path / "region.json")
+    assert native_region.this_machine() == measured
+    torch.set_num_threads(measured.conditions.threads + 1)
+    assert native_region.this_machine() != measured
+    torch.set_num_threads(measured.conditions.threads)
+    assert native_region.this_machine() == measured
+    native_region._read_once.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -398,8 +466,64 @@ def test_compiled_code_calls_the_kernel_without_a_break(backend):
 def test_the_operators_are_registered_as_pytorch_wants_them():
     from regard.functional.impl.native_operator import native_attention
 
-    query, key, value = (torch.randn(1, 2, 9, 16, requires_grad=True) for _ in range(3))
-    for mask, statistics in ((None, []), (torch.rand(1, 1, 9, 9) < 0.8, ["entropy"])):
-        torch.library.opcheck(
-            native_attention, (query, key, value, mask, None, False, 0.25, 0.0, 0.0, None, statistics)
-        )  # fmt: skip
+    query, key, value = (torch.randn(1, 9, 2, 16).transpose(1, 2).requires_grad_() for _ in range(3))
+    mask = (torch.rand(1, 1, 9, 9) < 0.8) | torch.eye(9, dtype=torch.bool)  # NaN of an empty row is not equal to itself
+    offsets, slopes = torch.tensor([0, 4, 9]), torch.ones(2)
+    nothing = (None,) * 7
+    for sides, window, statistics in (
+        (nothing, None, []),
+        ((mask, *nothing[1:]), None, ["entropy"]),
+        ((None, None, slopes, None, offsets, offsets, None), 3, ["entropy", "distance"]),
+    ):
+        arguments = (query, key, value, *sides, True, window, 0.25, 0.0, 0.0, statistics)
+        torch.library.opcheck(native_attention, arguments)
+
+
+@pytest.mark.compiled
+def test_the_operator_takes_positions_and_refuses_offsets_that_it_cannot_read():
+    from regard.functional.impl.native_operator import native_attention
+
+    query, key = torch.randn(1, 2, 3, 16), torch.randn(1, 2, 9, 16)
+    positions, options = torch.tensor([8, 0, 4]), (True, 2, 0.25, 0.0, 0.0, [])
+    found, _, _ = native_attention(query, key, key, None, None, None, positions, None, None, None, *options)
+    whole = torch.zeros(1, 2, 9, 16).index_copy(2, positions, query)
+    expected = attention(whole, key, key, causal=True, window=2, scale=0.25)[:, :, positions]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for wrong in (torch.tensor([0, 4]), torch.tensor([0, 5, 2, 9]), torch.tensor([1, 9])):
+        with pytest.raises(ArgumentError, match="offsets must rise from 0 to the number of tokens"):
+            native_attention(key, key, key, None, None, None, None, wrong, wrong, None, *options)
+
+
+def test_other_positions_have_no_gradients():
+    query = torch.randn(1, 1, 3, 4, requires_grad=True)
+    with pytest.raises(UnsupportedError, match="need the usual positions in order to give gradients"):
+        native_with_lse(query, query, query, positions=torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": 5, "causal": True},
+        {"window": 5, "alibi_slopes": torch.tensor([0.5, 0.25])},
+        {"alibi_slopes": torch.tensor([0.5, 0.25]), "causal": True, "softcap": 2.0},
+    ],
+    ids=["window", "window and slopes", "slopes"],
+)
+@pytest.mark.parametrize("is_packed", [False, True], ids=["batch", "packed"])
+def test_windows_slopes_and_packed_sequences_compile_without_a_break(backend, options, is_packed):
+    shape = (33, 2, 16) if is_packed else (2, 2, 33, 16)
+    leaves = [torch.randn(shape, requires_grad=True) for _ in range(3)]
+    bounds = {"offsets": torch.tensor([0, 9, 9, 33])} if is_packed else {}
+    function = packed_attention if is_packed else attention
+
+    def outcome(call):
+        output = call(*leaves, **bounds, **options, impl="native")
+        return [output, *torch.autograd.grad(output.square().sum(), leaves)]
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, backend=backend, fullgraph=True)
+    for one, other in zip(outcome(compiled), outcome(function), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

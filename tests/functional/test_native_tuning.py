@@ -97,6 +97,22 @@ def test_a_ratio_is_taken_within_its_round():
     assert tuning.region.forward == {"float32": WORKS[0]}
 
 
+@pytest.mark.parametrize(("worst", "won"), [(1.2, False), (0.95, True)])
+def test_a_size_whose_rounds_disagree_is_not_won(worst, won):
+    """The median of the ratios is 0.9 either way; a third of the rounds is slower."""
+    rounds = {"native": 0}
+
+    def noisy(trial, repeats):
+        rounds["native"] += trial.impl == "native"
+        slow = rounds["native"] % 3 == 0
+        return (worst if slow else 0.9) * repeats if trial.impl == "native" else 1.0 * repeats
+
+    tuning = tune(ladders=(replace(FORWARD, sizes=SIZES[:1]),), dtypes=("float32",), timer=noisy, limit_s=1e4)
+    assert tuning.rungs[0].ratio == pytest.approx(0.9)
+    assert tuning.rungs[0].upper_ratio == pytest.approx(worst)
+    assert tuning.region.forward == {"float32": WORKS[0] if won else None}
+
+
 def test_a_slow_machine_leaves_the_longest_out_and_keeps_to_the_limit():
     machine = Machine(speed=4000.0)
     told = []

@@ -95,7 +95,8 @@ def test_rows_of_a_mask_are_copied_few_at_a_time(largest_tensor, monkeypatch):
 def test_fused_identities_equal_the_dense_float64_statistics(case, dtype):
     query, key, value = case.tensors(dtype)
     masking, scores = case.masking(dtype), case.scores(dtype)
-    supported = masking["attn_bias"] is None and case.softcap is None
+    shaped = (masking[name] is not None for name in ("attn_bias", "softcap", "window", "alibi_slopes"))
+    supported = not any(shaped)
     supported = supported and not (case.causal and (masking["attn_mask"] is not None or case.q_len != case.kv_len))
     if not supported:
         with pytest.raises(UnsupportedError, match="route='fused' cannot give"):

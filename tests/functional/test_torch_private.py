@@ -9,22 +9,26 @@ from regard._errors import UnsupportedError
 from regard.functional import as_bias, causal_mask, reference, row_statistics
 from regard.functional.impl import torch_private
 from regard.functional.impl.torch_private import cpu_flash_available, flash_with_lse, product_of_transposed
+from regard.functional.masks import distances
 
 
 def as_one_bias(case, dtype):
     """Return what the kernel takes for mask, bias and causal together, and the causal flag."""
     masking = case.masking(dtype)
-    if masking["attn_mask"] is None and masking["attn_bias"] is None and case.q_len == case.kv_len:
+    plain = case.mask == case.bias == "none" and case.window is None
+    if plain and case.q_len == case.kv_len:
         return None, case.causal
     keep = torch.ones(2, case.heads, case.q_len, case.kv_len, dtype=torch.bool)
     keep = keep if masking["attn_mask"] is None else keep & masking["attn_mask"]
     keep = keep & causal_mask(case.q_len, case.kv_len) if case.causal else keep
+    keep = keep & (distances(case.q_len, case.kv_len) < (case.window or 99))
     bias = as_bias(keep, dtype)
     return bias if masking["attn_bias"] is None else bias + masking["attn_bias"], False
 
 
 def test_kernel_and_its_lse_equal_the_reference(case, dtype, within_budget):
-    case = replace(case, softcap=None, value_dim=case.head_dim)  # the kernel has neither softcap nor unequal widths
+    # The kernel has no softcap, no slopes and no unequal widths.
+    case = replace(case, softcap=None, slopes=False, value_dim=case.head_dim)
     query, key, value = case.tensors(dtype)
     bias, causal = as_one_bias(case, dtype)
     output, lse = flash_with_lse(query, key, value, attn_bias=bias, causal=causal, scale=case.scale)

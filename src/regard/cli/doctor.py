@@ -69,6 +69,8 @@ def _reset(json: bool) -> None:
 
 
 def _tune(json: bool) -> None:
+    from dataclasses import replace
+
     from rich.console import Console
 
     from regard._errors import UnsupportedError
@@ -80,6 +82,7 @@ def _tune(json: bool) -> None:
         reason = native.problem or "regard-native is not installed; install it with `pip install ./native`."
         raise UnsupportedError(f"--tune needs native kernels that work: {reason}")
     tuning = _measured(Console(stderr=json, highlight=False))
+    tuning = replace(tuning, region=replace(tuning.region, conditions=kernels.Conditions.now()))
     path = kernels.region_path()
     if not json:  # before the file is written: where that fails, a minute of measuring is not lost
         for line in tuning_lines(tuning, native):

@@ -99,11 +99,11 @@ def _package_rows(packages: Sequence[Package]) -> Iterator[Sequence[str]]:
 def tuning_lines(tuning: Tuning, native: NativeKernels) -> Iterator[str]:
     """Return the ratios that were measured and what follows from them."""
     threads = _threads(torch.get_num_threads())
-    yield f"time of the native kernels ({native.chosen}, {threads}) / time of PyTorch's; below 1 they win"
+    yield f"time of the native kernels ({native.chosen}, {threads}) / time of PyTorch's, the median of rounds"
     yield from _grid(_ratio_rows(tuning))
     if tuning.num_left_out:
         yield f"– left out: {tuning.num_left_out} of the longest, for which there was no time"
-    yield f"\nleast work ({_WORK}) from which they win at every larger size"
+    yield f"\nleast work ({_WORK}) from which they win at every larger size, in three rounds of four"
     yield from _grid(_region_rows(tuning.region))
 
 

@@ -56,12 +56,14 @@ class RegionInForce:
         path: where measured figures are kept, or would be.
         figures: None where they cannot be read.
         problem: why they cannot.
+        outdated: why figures that were measured are not used; None where they are, or there are none.
     """
 
     origin: str | None
     path: str
     figures: kernels.Region | None = None
     problem: str | None = None
+    outdated: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def examine() -> Installation:
         choices=() if problems else tuple(_choices(devices)),
         packages=tuple(_package(*fields) for fields in _PACKAGES),
         problems=problems,
-        warnings=() if openmp.warning is None else (openmp.warning,),
+        warnings=tuple(warning for warning in (region.outdated, openmp.warning) if warning is not None),
     )
 
 
@@ -146,11 +148,15 @@ def _region(native: kernels.NativeKernels) -> RegionInForce:
     path = str(kernels.region_path())
     if not native.works:
         return RegionInForce(origin=None, path=path)
-    origin = kernels.region_origin()
     try:
-        return RegionInForce(origin=origin, path=path, figures=kernels.this_machine())
+        return RegionInForce(
+            origin=kernels.region_origin(),
+            path=path,
+            figures=kernels.this_machine(),
+            outdated=kernels.outdated_region(),
+        )
     except ArgumentError as error:
-        return RegionInForce(origin=origin, path=path, problem=str(error))
+        return RegionInForce(origin="measured", path=path, problem=str(error))
 
 
 def _choices(devices: dict[str, str]) -> Iterator[Choice]:

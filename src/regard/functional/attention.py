@@ -10,19 +10,30 @@ from torch import Tensor
 from regard._errors import ArgumentError, DtypeError
 from regard.functional import reference, taps
 from regard.functional.impl.chunked import chunked_with_lse
+from regard.functional.impl.flex import flex_attend
 from regard.functional.impl.native_attention import native_with_lse
 from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
-from regard.functional.masks import check_bias, check_causal_lengths, check_mask
+from regard.functional.impl.triton_attention import STATISTICS as TRITON_STATISTICS
+from regard.functional.impl.triton_attention import triton_with_lse
+from regard.functional.masks import (
+    check_bias,
+    check_causal_lengths,
+    check_mask,
+    check_slopes,
+    check_window,
+    hiding_window,
+)
 
-__all__ = ["IMPLEMENTATIONS", "attention", "selected_impl"]
+__all__ = ["IMPLEMENTATIONS", "attention", "check_arguments", "selected_impl"]
 
-IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native")
+IMPLEMENTATIONS = ("auto", "reference", "sdpa", "chunked", "native", "flex", "triton")
 """Names that ``impl`` takes."""
 
-_SQUARE = 1 << 22  # largest q_len × kv_len for which "auto" lets a mask be built (16 MiB in float32)
+_SQUARE = 1 << 22  # most numbers of a mask or bias that "auto" lets be built (16 MiB in float32)
 
 
+# More than eight arguments: each is one that people know from other libraries, and most calls give one or two.
 def attention(
     query: Float[Tensor, "batch heads q_len head_dim"],
     key: Float[Tensor, "batch kv_heads kv_len head_dim"],
@@ -31,6 +42,8 @@ def attention(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Float[Tensor, " heads"] | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
@@ -38,9 +51,9 @@ def attention(
 ) -> Float[Tensor, "batch heads q_len value_dim"]:
     """Return the values weighted by the softmax of scaled dot products.
 
-    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias``, then
-    -inf where a query may not attend; the result is softmax(scores) · value. A query that may attend to nothing gets
-    0, with a gradient of 0.
+    scores = scale · query · keyᵀ, then softcap · tanh(scores / softcap) where asked for, then + ``attn_bias`` and
+    - slope · distance, then -inf where a query may not attend; the result is softmax(scores) · value. A query that may
+    attend to nothing gets 0, with a gradient of 0. Distances are those of tokens whose last query is the last key.
 
     Args:
         query: what asks.
@@ -50,12 +63,15 @@ def attention(
         attn_bias: float, broadcasts likewise, added to the scores; -inf forbids as a mask does, +inf or NaN makes the
             output of the row NaN.
         causal: a query sees no later key, aligned at the bottom right: the last query sees all keys.
+        window: how many keys back a query sees, itself included (causal), or the largest distance + 1 to either side.
+        alibi_slopes: a score gets -slope · distance, one slope a head, as ``alibi_slopes`` returns them.
         scale: finite factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, above 0 and finite, no limit by default.
         dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
         impl: ``"auto"``, ``"native"`` (the CPU kernels of ``regard-native``), ``"sdpa"`` (PyTorch's kernels),
             ``"chunked"`` (blockwise, memory linear in the lengths, has everything) or ``"reference"`` (dense, eager,
-            the oracle). ``selected_impl`` tells what ``"auto"`` takes.
+            the oracle). ``selected_impl`` tells what ``"auto"`` takes. By name only, not measured on a GPU: ``"flex"``
+            (PyTorch's FlexAttention, compiled on a GPU, dense on a CPU) and ``"triton"`` (regard's kernels for GPUs).
 
     Returns:
         A tensor of the inputs' dtype.
@@ -67,7 +83,8 @@ def attention(
 
     References:
         Vaswani et al., Attention is all you need, arXiv:1706.03762, equation 1; grouped heads: Ainslie et al.,
-        arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118.
+        arXiv:2305.13245; softcap: Gemma 2, arXiv:2408.00118; slopes: Press et al., Train short, test long,
+        arXiv:2108.12409; windows: Beltagy et al., arXiv:2004.05150.
 
     Example:
         >>> import torch
@@ -75,20 +92,13 @@ def attention(
         >>> attention(query, key, value, causal=True).shape
         torch.Size([1, 2, 3, 6])
     """
-    arguments: dict[str, Any] = {
-        "attn_mask": attn_mask,
-        "attn_bias": attn_bias,
-        "causal": causal,
-        "scale": scale,
-        "softcap": softcap,
-        "dropout_p": dropout_p,
-    }
-    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
+    arguments: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
+    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes)
     _check_values(query, key, value, dropout_p)
     check_scale(scale)
     chosen = selected_impl(
-        query, key, value,
-        attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, softcap=softcap, dropout_p=dropout_p, impl=impl,
+        query, key, value, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+        alibi_slopes=alibi_slopes, softcap=softcap, dropout_p=dropout_p, impl=impl,
     )  # fmt: skip
     if chosen == "reference":
         return reference.attention(query, key, value, **arguments)
@@ -96,10 +106,39 @@ def attention(
         return sdpa(query, key, value, **arguments)
     if chosen == "native":
         return native_with_lse(query, key, value, **arguments)[0]
+    return _REPORTED[chosen](query, key, value, arguments)
+
+
+def _chunked(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
     output, lse = chunked_with_lse(query, key, value, **arguments)
-    if taps.LISTENERS and not torch.compiler.is_compiling():
+    if _is_heard():
         taps.report(taps.CHUNKED, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
     return output
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
+    with taps.parts_of_a_call():
+        output, lse, _ = flex_attend(query, key, value, wants_lse=_is_heard(), **arguments)
+    if _is_heard():
+        taps.report(taps.FLEX, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
+    return output
+
+
+def _triton(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]) -> Tensor:
+    wanted = [name for name in taps.wanted() if name in TRITON_STATISTICS] if _is_heard() else []
+    output, lse, statistics = triton_with_lse(query, key, value, statistics=wanted, **arguments)
+    if _is_heard():
+        heard = {"query": query, "key": key, "value": value, **arguments, "statistics": statistics}
+        taps.report(taps.TRITON, heard, (output, lse))
+    return output
+
+
+def _is_heard() -> bool:
+    return bool(taps.LISTENERS) and not torch.compiler.is_compiling()
+
+
+_REPORTED = {"chunked": _chunked, "flex": _flex, "triton": _triton}
+"""Backends that no kernel of PyTorch tells of, so that they are reported here."""
 
 
 def selected_impl(
@@ -110,6 +149,8 @@ def selected_impl(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
     impl: str = "auto",
@@ -123,18 +164,28 @@ def selected_impl(
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
     if impl != "auto":
         return impl
-    if native_wins(query, key, value, attn_bias, torch.is_grad_enabled() and query.requires_grad):
+    window = hiding_window(window, query.shape[2], key.shape[2])
+    trains = torch.is_grad_enabled() and query.requires_grad
+    if native_wins(query, key, value, trains=trains, attn_bias=attn_bias, window=window, alibi_slopes=alibi_slopes):
         return "native"
-    fused = stays_fused(query, attn_bias, softcap, dropout_p)
+    fused = stays_fused(query, (attn_bias, alibi_slopes), softcap, dropout_p)
     needs_square = causal and (attn_mask is not None or attn_bias is not None or 1 < query.shape[2] < key.shape[2])
-    fits = not needs_square or query.shape[2] * key.shape[2] <= _SQUARE
+    squares = int(needs_square or window is not None) if alibi_slopes is None else query.shape[1]
+    fits = squares * query.shape[2] * key.shape[2] <= _SQUARE
     return "sdpa" if fused and fits else "chunked"
 
 
 def check_arguments(
-    query: Tensor, key: Tensor, attn_mask: Tensor | None, attn_bias: Tensor | None, causal: bool, softcap: float | None
-) -> dict[str, Tensor | None]:
-    """Check what shapes the scores; return mask and bias with four axes.
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None,
+    attn_bias: Tensor | None,
+    causal: bool,
+    softcap: float | None,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
+) -> dict[str, Any]:
+    """Check what shapes the scores; return mask and bias with four axes, slopes, and the window if it hides a key.
 
     Raises:
         ArgumentError: shapes or values that fit no formula.
@@ -157,10 +208,16 @@ def check_arguments(
         check_causal_lengths(q_len, kv_len)
     if softcap is not None and not 0 < softcap < math.inf:
         raise ArgumentError(f"softcap must be above 0 and finite, got {softcap}; give None for no limit.")
+    if window is not None:
+        check_window(window)
+    if alibi_slopes is not None:
+        check_slopes(alibi_slopes, heads)
     target = (batch, heads, q_len, kv_len)
     return {
         "attn_mask": None if attn_mask is None else check_mask(attn_mask, *target),
         "attn_bias": None if attn_bias is None else check_bias(attn_bias, *target),
+        "window": hiding_window(window, q_len, kv_len),
+        "alibi_slopes": alibi_slopes,
     }
 
 

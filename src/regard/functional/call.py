@@ -25,15 +25,18 @@ def quiet(query: Tensor) -> Iterator[None]:
 def checked_call(
     query: Tensor,
     key: Tensor,
+    lse: Tensor | None,
+    *,
     attn_mask: Tensor | None,
     attn_bias: Tensor | None,
     causal: bool,
+    window: int | None,
+    alibi_slopes: Tensor | None,
     scale: float | None,
     softcap: float | None,
-    lse: Tensor | None,
 ) -> RowsCall:
     """Return the call with all its rows, or raise what ``check_arguments`` raises."""
-    masks = check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
+    shaping = check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes)
     check_scale(scale)
     if lse is not None and lse.shape != query.shape[:3]:
         raise ArgumentError(
@@ -42,7 +45,7 @@ def checked_call(
     return RowsCall(
         query=query.detach(),
         key=key.detach(),
-        **masks,
+        **shaping,
         causal=causal,
         scale=1.0 / math.sqrt(query.shape[-1]) if scale is None else scale,
         softcap=softcap,

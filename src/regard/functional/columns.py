@@ -25,6 +25,8 @@ def received_mass(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -38,6 +40,8 @@ def received_mass(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known; saves one of two passes.
@@ -47,7 +51,11 @@ def received_mass(
     """
     with quiet(query):
         counted = check_query_mask(query_mask, query)
-        return _received(checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse), counted)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
+        return _received(call, counted)
 
 
 def column_statistics(
@@ -59,6 +67,8 @@ def column_statistics(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -75,6 +85,8 @@ def column_statistics(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known; saves one of two passes.
@@ -98,7 +110,10 @@ def column_statistics(
     check_column_names(statistics)
     with quiet(query):
         counted = check_query_mask(query_mask, query)
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         received = _received(call, counted)
         num_queries = num_seeing_queries(
             call.attn_mask,
@@ -106,6 +121,7 @@ def column_statistics(
             q_len=query.shape[2],
             kv_len=key.shape[2],
             attn_bias=call.attn_bias,
+            window=call.window,
             query_mask=counted,
             device=query.device,
         )

@@ -13,7 +13,14 @@ from torch import Tensor
 from regard.functional import reference
 from regard.functional.impl.native import instruction_set, native_available
 from regard.functional.impl.native_attention import native_with_lse
-from regard.functional.impl.native_region import Region, region_origin, region_path, this_machine
+from regard.functional.impl.native_region import (
+    Conditions,
+    Region,
+    outdated_region,
+    region_origin,
+    region_path,
+    this_machine,
+)
 from regard.functional.impl.native_tuning import DTYPES, LADDERS, PEERS, Ladder, Rung, Size, Tuning, tune
 from regard.functional.impl.torch_private import has_amx
 
@@ -21,6 +28,7 @@ __all__ = [
     "DTYPES",
     "LADDERS",
     "PEERS",
+    "Conditions",
     "Ladder",
     "NativeKernels",
     "Region",
@@ -29,6 +37,7 @@ __all__ = [
     "Tuning",
     "has_amx",
     "native_kernels",
+    "outdated_region",
     "region_origin",
     "region_path",
     "this_machine",

@@ -18,6 +18,7 @@ __all__ = [
     "check_bias",
     "check_mask",
     "combine",
+    "distances",
     "document_mask",
     "keep_from_attention_mask",
     "keep_from_padding",
@@ -92,8 +93,7 @@ def sliding_window_mask(
     References:
         Beltagy et al., Longformer, arXiv:2004.05150.
     """
-    if window < 1:
-        raise ArgumentError(f"window must be at least 1 key, got {window}.")
+    check_window(window)
     if causal:
         check_causal_lengths(q_len, kv_len)
     distance = query_positions(q_len, kv_len, device)[:, None] - torch.arange(kv_len, device=device)
@@ -159,6 +159,7 @@ def num_allowed_keys(
     q_len: int,
     kv_len: int,
     attn_bias: Tensor | None = None,
+    window: int | None = None,
     positions: Int[Tensor, "*sequences q_len"] | None = None,
     device: torch.device | str | None = None,
 ) -> Int[Tensor, "_batch _heads q_len"]:
@@ -170,6 +171,7 @@ def num_allowed_keys(
         q_len: number of queries.
         kv_len: number of keys.
         attn_bias: bias of the scores; where it is -inf the key is not allowed.
+        window: as for ``sliding_window_mask``.
         positions: of the queries among the keys, (q_len,) or (batch, q_len); by default the last query is at the last
             key.
         device: where neither mask nor bias is given.
@@ -180,17 +182,20 @@ def num_allowed_keys(
     parts = [as_four_axes(part) for part in (mask, attn_bias) if part is not None]
     device = parts[0].device if parts else device
     positions = query_positions(q_len, kv_len, device) if positions is None else positions
+    first, end = _reach(positions, causal, window, kv_len)
     if not parts:
-        seen = (positions + 1).clamp(0, kv_len) if causal else torch.full_like(positions, kv_len)
+        seen = end - first
         return seen[:, None] if seen.ndim == 2 else seen[None, None]
+    limited = causal or window is not None
     if all(part.shape[2] == 1 for part in parts):
         keep = _keep(parts, slice(0, 1))
         keep = keep.expand(*keep.shape[:3], kv_len)[:, :, 0]
-        if not causal:
+        if not limited:
             return keep.sum(-1, keepdim=True).expand(*keep.shape[:2], q_len)
         running = torch.nn.functional.pad(keep.cumsum(-1), (1, 0))
-        return _at_keys(running, (positions + 1).clamp(0, kv_len))
-    return _count_in_blocks(parts, positions if causal else None, q_len, kv_len)
+        upto = _at_keys(running, end)
+        return upto if window is None else upto - _at_keys(running, first)
+    return _count_in_blocks(parts, (first, end) if limited else None, q_len, kv_len)
 
 
 def num_seeing_queries(
@@ -200,6 +205,7 @@ def num_seeing_queries(
     q_len: int,
     kv_len: int,
     attn_bias: Tensor | None = None,
+    window: int | None = None,
     query_mask: Bool[Tensor, "batch q_len"] | None = None,
     device: torch.device | str | None = None,
 ) -> Int[Tensor, "_batch _heads kv_len"]:
@@ -211,6 +217,7 @@ def num_seeing_queries(
         q_len: number of queries.
         kv_len: number of keys.
         attn_bias: bias of the scores; where it is -inf the key is not allowed.
+        window: as for ``sliding_window_mask``.
         query_mask: True = the query counts; all by default.
         device: of the result.
 
@@ -221,12 +228,14 @@ def num_seeing_queries(
     everyone = torch.ones(1, q_len, dtype=torch.bool, device=device)
     counted = (everyone if query_mask is None else query_mask).to(torch.int64)
     if any(part.shape[2] > 1 for part in parts):
-        return _count_columns_in_blocks(parts, counted, causal, kv_len)
-    if causal:
-        # Key j is seen by the queries from number j - (kv_len - q_len) on.
-        later = counted.flip(-1).cumsum(-1).flip(-1)
-        first = (torch.arange(kv_len, device=device) - (kv_len - q_len)).clamp_min(0)
-        seen = later.index_select(-1, first)[:, None]
+        return _count_columns_in_blocks(parts, counted, causal, window, kv_len)
+    if causal or window is not None:
+        # Key j stands at the query of number j - (kv_len - q_len): that one and later ones see it, within the window.
+        own = torch.arange(kv_len, device=device) - (kv_len - q_len)
+        running = torch.nn.functional.pad(counted.cumsum(-1), (1, 0))
+        end = torch.full_like(own, q_len) if window is None else (own + window).clamp(0, q_len)
+        first = own if causal else own - (window or 0) + 1
+        seen = (running.index_select(-1, end) - running.index_select(-1, first.clamp(0, q_len)))[:, None]
     else:
         seen = counted.sum(-1)[:, None, None].expand(-1, 1, kv_len)
     return seen * _keep(parts, slice(0, 1))[:, :, 0] if parts else seen
@@ -262,6 +271,37 @@ def check_causal_lengths(q_len: int, kv_len: int) -> None:
             f"Causal attention needs at least as many keys as queries, got {q_len} queries and {kv_len} keys; "
             "its last query is aligned with its last key."
         )
+
+
+def check_window(window: int) -> None:
+    """Raise ``ArgumentError`` for a window that holds no key."""
+    if window < 1:
+        raise ArgumentError(f"window must be at least 1 key, got {window}.")
+
+
+def hiding_window(window: int | None, q_len: int, kv_len: int) -> int | None:
+    """Return ``window`` where it hides a key, None where it is wider than all distances there are."""
+    return None if window is None or window >= max(q_len, kv_len) else window
+
+
+def check_slopes(slopes: Tensor, heads: int) -> None:
+    """Raise where slopes are not floating numbers, one for each head.
+
+    Raises:
+        DtypeError: they are not floating.
+        ArgumentError: they are not (heads,).
+    """
+    if not slopes.dtype.is_floating_point:
+        raise DtypeError(f"alibi_slopes must be floating, got {slopes.dtype}; convert them first.")
+    if slopes.shape != (heads,):
+        raise ArgumentError(
+            f"alibi_slopes must be one number for each of the {heads} heads, got the shape {tuple(slopes.shape)}."
+        )
+
+
+def distances(q_len: int, kv_len: int, device: torch.device | str | None = None) -> Int[Tensor, "q_len kv_len"]:
+    """Return how far each query stands from each key, the last query at the last key."""
+    return (query_positions(q_len, kv_len, device)[:, None] - torch.arange(kv_len, device=device)).abs()
 
 
 def query_positions(q_len: int, kv_len: int, device: torch.device | str | None = None) -> Int[Tensor, " q_len"]:
@@ -304,17 +344,29 @@ def _keep(parts: list[Tensor], rows: slice) -> Tensor:
     return keep[0] if len(keep) == 1 else keep[0] & keep[1]
 
 
-def _count_columns_in_blocks(parts: list[Tensor], counted: Tensor, causal: bool, kv_len: int) -> Tensor:
+def _reach(positions: Tensor, causal: bool, window: int | None, kv_len: int) -> tuple[Tensor, Tensor]:
+    """Return the first key that causality and window let each position see, and one past the last."""
+    first = torch.zeros_like(positions) if window is None else (positions - window + 1).clamp(0, kv_len)
+    if causal:
+        return first, torch.maximum((positions + 1).clamp(0, kv_len), first)
+    end = torch.full_like(positions, kv_len) if window is None else (positions + window).clamp(0, kv_len)
+    return first, end
+
+
+def _count_columns_in_blocks(
+    parts: list[Tensor], counted: Tensor, causal: bool, window: int | None, kv_len: int
+) -> Tensor:
     batch, heads = (_broadcast(part.shape[axis] for part in parts) for axis in (0, 1))
     batch, q_len, device = _broadcast((batch, counted.shape[0])), counted.shape[1], counted.device
     counts = torch.zeros(batch, heads, kv_len, dtype=torch.int64, device=device)
-    positions = query_positions(q_len, kv_len, device)
+    first, end = _reach(query_positions(q_len, kv_len, device), causal, window, kv_len)
+    keys = torch.arange(kv_len, device=device)
     step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
     for start in range(0, q_len, step):
         rows = slice(start, min(start + step, q_len))
         keep = _keep(parts, rows) & (counted[:, None, rows, None] > 0)
-        if causal:
-            keep = keep & (torch.arange(kv_len, device=device) <= positions[rows, None])
+        if causal or window is not None:
+            keep = keep & (keys >= first[rows, None]) & (keys < end[rows, None])
         counts += keep.sum(2)
     return counts
 
@@ -332,18 +384,19 @@ def _at_keys(values: Tensor, keys: Tensor) -> Tensor:
     return values.expand(shape).gather(-1, keys[:, None].expand(*shape[:2], -1))
 
 
-def _count_in_blocks(parts: list[Tensor], positions: Tensor | None, q_len: int, kv_len: int) -> Tensor:
+def _count_in_blocks(parts: list[Tensor], reach: tuple[Tensor, Tensor] | None, q_len: int, kv_len: int) -> Tensor:
     batch, heads = (_broadcast(part.shape[axis] for part in parts) for axis in (0, 1))
-    if positions is not None:
-        positions = positions[:, None] if positions.ndim == 2 else positions[None, None]
-        batch = batch if positions.shape[0] == 1 else positions.shape[0]
+    if reach is not None:
+        first, end = (limit[:, None] if limit.ndim == 2 else limit[None, None] for limit in reach)
+        batch = batch if end.shape[0] == 1 else end.shape[0]
     counts = torch.empty(batch, heads, q_len, dtype=torch.int64, device=parts[0].device)
+    keys = torch.arange(kv_len, device=counts.device)
     step = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * kv_len))
     for start in range(0, q_len, step):
         rows = slice(start, min(start + step, q_len))
         keep = _keep(parts, rows)
         keep = keep.expand(*keep.shape[:3], kv_len)
-        if positions is not None:
-            keep = keep & (torch.arange(kv_len, device=keep.device) <= positions[..., rows, None])
+        if reach is not None:
+            keep = keep & (keys >= first[..., rows, None]) & (keys < end[..., rows, None])
         counts[:, :, rows] = keep.sum(-1)
     return counts

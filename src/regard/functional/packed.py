@@ -1,5 +1,6 @@
 """Sequences of unequal lengths, one after the other without padding."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -7,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard._errors import ArgumentError, DtypeError, UnsupportedError
+from regard._errors import ArgumentError, UnsupportedError
+from regard.functional import taps
 from regard.functional.attention import IMPLEMENTATIONS, attention
 from regard.functional.impl.native import native_obstacle
 from regard.functional.impl.native_attention import native_with_lse
-from regard.functional.masks import query_positions, sliding_window_mask
+from regard.functional.masks import check_slopes
+from regard.functional.offsets import check_integers, check_sequences, checked_offsets
 
 __all__ = ["packed_attention"]
 
@@ -45,8 +48,8 @@ def packed_attention(
         scale: factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores, no limit by default.
         dropout_p: probability to drop a weight, in [0, 1).
-        impl: ``"native"`` computes all sequences in one call; any other backend of ``attention`` one after the other,
-            with a mask for a window and a bias for slopes. ``"auto"`` takes the native one where it can run.
+        impl: ``"native"`` computes all sequences in one call; any other backend of ``attention`` one after the other.
+            ``"auto"`` takes the native one where it can run, and then compiles without a break.
 
     Raises:
         ArgumentError: offsets that do not rise from 0 to the number of tokens; values that fit no formula.
@@ -63,66 +66,46 @@ def packed_attention(
     """
     if impl not in IMPLEMENTATIONS:
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
-    bounds = _checked("offsets", offsets, query.shape[0])
-    kv_bounds = _checked("kv_offsets", offsets if kv_offsets is None else kv_offsets, key.shape[0])
-    _check_sequences(bounds, kv_bounds, causal=causal, window=window)
+    given = {"offsets": offsets, "kv_offsets": offsets if kv_offsets is None else kv_offsets}
+    for name, some in given.items():
+        check_integers(name, some)
+    if alibi_slopes is not None:
+        check_slopes(alibi_slopes, query.shape[1])
     tensors = query.transpose(0, 1)[None], key.transpose(0, 1)[None], value.transpose(0, 1)[None]
-    options: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
-    obstacle = native_obstacle(*tensors, attn_bias=alibi_slopes)
+    options: dict[str, Any] = {
+        "causal": causal, "window": window, "alibi_slopes": alibi_slopes, "scale": scale, "softcap": softcap,
+        "dropout_p": dropout_p,
+    }  # fmt: skip
+    obstacle = native_obstacle(*tensors, alibi_slopes=alibi_slopes)
     if impl == "native" and obstacle is not None:
         raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto", "sdpa" or "chunked".')
-    if impl in ("auto", "native") and obstacle is None:
-        output, *_ = native_with_lse(
-            *tensors, window=window, alibi_slopes=alibi_slopes, offsets=(bounds, kv_bounds), **options
-        )
+    is_native = impl in ("auto", "native") and obstacle is None
+    if is_native and torch.compiler.is_compiling():  # the operator checks numbers that are not known yet
+        output, *_ = native_with_lse(*tensors, offsets=(given["offsets"], given["kv_offsets"]), **options)
         return output[0].transpose(0, 1)
-    parts = []
-    for (first, end), (kv_first, kv_end) in zip(_pairs(bounds), _pairs(kv_bounds), strict=True):
-        rows, keys, values = (
-            tensors[0][:, :, first:end],
-            tensors[1][:, :, kv_first:kv_end],
-            tensors[2][:, :, kv_first:kv_end],
-        )
-        sides = _sides(end - first, kv_end - kv_first, causal=causal, window=window, slopes=alibi_slopes)
-        parts.append(attention(rows, keys, values, impl=impl, **sides, **options)[0].transpose(0, 1))
-    return torch.cat(parts) if parts else query.new_empty(*query.shape[:2], value.shape[2])
+    bounds = checked_offsets("offsets", given["offsets"], query.shape[0])
+    kv_bounds = checked_offsets("kv_offsets", given["kv_offsets"], key.shape[0])
+    check_sequences(bounds, kv_bounds, causal=causal, window=window)
+    if is_native:
+        output, *_ = native_with_lse(*tensors, offsets=(bounds, kv_bounds), **options)
+    else:
+        output = _one_by_one(tensors, (bounds, kv_bounds), impl, options)
+    return output[0].transpose(0, 1)
 
 
-def _sides(q_len: int, kv_len: int, *, causal: bool, window: int | None, slopes: Tensor | None) -> dict[str, Any]:
-    """Return mask and bias of one sequence, where there are any."""
-    sides: dict[str, Any] = {}
-    if window is not None:
-        sides["attn_mask"] = sliding_window_mask(q_len, kv_len, window=window, causal=causal)
-    if slopes is not None:
-        distance = (query_positions(q_len, kv_len)[:, None] - torch.arange(kv_len)).abs()
-        sides["attn_bias"] = -slopes[:, None, None] * distance
-    return sides
-
-
-def _checked(name: str, offsets: Tensor, length: int) -> Tensor:
-    if offsets.dtype.is_floating_point or offsets.dtype == torch.bool:
-        raise DtypeError(f"{name} must be integers, got {offsets.dtype}; convert them with `.long()`.")
-    bounds = offsets.to("cpu", torch.int64).contiguous()
-    rises = bounds.ndim == 1 and len(bounds) > 0 and bool((bounds[1:] >= bounds[:-1]).all())
-    if not rises or int(bounds[0]) != 0 or int(bounds[-1]) != length:
-        raise ArgumentError(
-            f"{name} must rise from 0 to the number of tokens, {length}, got {offsets.tolist()}; "
-            "give the number of tokens before each sequence, and of all at the end."
-        )
-    return bounds
-
-
-def _check_sequences(bounds: Tensor, kv_bounds: Tensor, *, causal: bool, window: int | None) -> None:
-    if len(bounds) != len(kv_bounds):
-        raise ArgumentError(
-            f"offsets and kv_offsets must be of as many sequences, got {len(bounds) - 1} and {len(kv_bounds) - 1}."
-        )
-    if causal and bool((bounds.diff() > kv_bounds.diff()).any()):
-        raise ArgumentError("Causal attention needs at least as many keys as queries in each sequence, got fewer.")
-    if window is not None and window < 1:
-        raise ArgumentError(f"window must be at least 1 key, got {window}.")
-
-
-def _pairs(bounds: Tensor) -> list[tuple[int, int]]:
-    found: list[int] = bounds.tolist()
-    return list(pairwise(found))
+def _one_by_one(
+    tensors: tuple[Tensor, Tensor, Tensor], offsets: tuple[Tensor, Tensor], impl: str, options: Mapping[str, Any]
+) -> Tensor:
+    """Return (1, heads, q_len, value_dim) of one sequence after the other, reported as one call."""
+    query, key, value = tensors
+    parts = [query.new_empty(*query.shape[:2], 0, value.shape[3])]  # there may be no sequence
+    with taps.parts_of_a_call():
+        for (first, end), (kv_first, kv_end) in zip(*(pairwise(bounds.tolist()) for bounds in offsets), strict=True):
+            keys = slice(kv_first, kv_end)
+            rows = query[:, :, first:end], key[:, :, keys], value[:, :, keys]
+            parts.append(attention(*rows, impl=impl, **options))
+    output = torch.cat(parts, 2)
+    if taps.LISTENERS and not torch.compiler.is_compiling():
+        arguments = {"query": query, "key": key, "value": value, "offsets": offsets, **options}
+        taps.report(taps.PACKED, arguments, (output, None))
+    return output

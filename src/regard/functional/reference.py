@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.functional.masks import causal_mask, query_positions
+from regard.functional.masks import causal_mask, distances, query_positions, sliding_window_mask
 
 __all__ = ["COLUMN_STATISTICS", "STATISTICS", "attention", "lse", "scores", "weights"]
 
@@ -26,6 +26,8 @@ def scores(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Float[Tensor, "batch heads q_len kv_len"]:
@@ -37,10 +39,16 @@ def scores(
         found = softcap * torch.tanh(found / softcap)
     if attn_bias is not None:
         found = found + attn_bias.to(found.dtype)
+    if alibi_slopes is not None:
+        apart = distances(query.shape[2], key.shape[2], query.device).to(found.dtype)
+        found = found - alibi_slopes.to(found.dtype)[:, None, None] * apart
     if attn_mask is not None:
         found = found.masked_fill(~attn_mask, -torch.inf)
     if causal:
         found = found.masked_fill(~causal_mask(query.shape[2], key.shape[2], query.device), -torch.inf)
+    if window is not None:
+        near = sliding_window_mask(query.shape[2], key.shape[2], window=window, causal=causal, device=query.device)
+        found = found.masked_fill(~near, -torch.inf)
     return found
 
 
@@ -64,13 +72,16 @@ def attention(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
 ) -> Float[Tensor, "batch heads q_len value_dim"]:
     """Return softmax(scores) · value; arguments as ``regard.functional.attention``."""
     found = scores(
-        query, key, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, scale=scale, softcap=softcap
+        query, key, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window, alibi_slopes=alibi_slopes,
+        scale=scale, softcap=softcap,
     )  # fmt: skip
     dropped = torch.nn.functional.dropout(weights(found), dropout_p)
     return dropped @ value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)

@@ -24,6 +24,8 @@ def head_similarity(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -42,6 +44,8 @@ def head_similarity(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known; saves one of two passes.
@@ -63,7 +67,10 @@ def head_similarity(
         raise ArgumentError(f'measure must be "cosine" or "kl", got {measure!r}.')
     with quiet(query):
         counted = check_query_mask(query_mask, query)
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         return _cosine(call, counted) if measure == "cosine" else _divergence(call, counted)
 
 

@@ -17,6 +17,7 @@ from regard.functional.definitions import VALUE_STATISTICS, check_names
 from regard.functional.impl.completion import Rows, bases
 from regard.functional.impl.native import row_sums
 from regard.functional.impl.rows_call import RowsCall
+from regard.functional.impl.statistics_flex import by_flex, flex_statistics_obstacle
 from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, fused_obstacle
 from regard.functional.impl.statistics_streaming import stream
 
@@ -31,7 +32,8 @@ class RowStatistics:
         values: name -> (batch, heads, rows), float32 (float64 for float64 inputs), NaN where not defined.
         lse: (batch, heads, rows) log-sum-exp of the scores, -inf for a row without keys.
         num_keys: (batch or 1, heads or 1, rows) int64, how many keys each row may see.
-        route: name -> ``"native"``, ``"fused"`` or ``"streaming"``, which ran, or ``"kernel"`` for what was known.
+        route: name -> ``"native"``, ``"fused"``, ``"flex"`` or ``"streaming"``, which ran, or ``"kernel"`` for what was
+            known.
     """
 
     values: dict[str, Tensor]
@@ -48,6 +50,8 @@ def row_statistics(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -65,6 +69,8 @@ def row_statistics(
         attn_mask: as for ``attention``: bool, True = may attend.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where the kernel that ran has returned it; saves computing it.
@@ -74,15 +80,16 @@ def row_statistics(
         known: statistics of all rows that the kernel returned with its output; where they and ``lse`` are all that it
             takes, nothing is computed again.
         route: ``"streaming"`` takes everything in one pass over blocks of scores; ``"native"`` does so in the kernels
-            of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"auto"`` takes what is
+            of ``regard-native``; ``"fused"`` uses identities over PyTorch's fused kernel; ``"flex"``, those over the
+            log-sum-exp of FlexAttention, by name only, where the entropy is approximate; ``"auto"`` takes what is
             measured to be cheapest.
 
     Raises:
         ArgumentError: an unknown statistic or route, a row out of range, shapes that do not fit, a statistic of values
             without ``value``.
         DtypeError: types that do not belong.
-        UnsupportedError: ``route="fused"`` for something no identity covers, ``route="native"`` where its kernels
-            cannot run.
+        UnsupportedError: ``route="fused"`` or ``"flex"`` for something no identity covers, ``route="native"`` where its
+            kernels cannot run.
 
     References:
         Entropy as a sign of collapse: Zhai et al., arXiv:2303.06296; first token: Xiao et al., arXiv:2309.17453.
@@ -93,10 +100,13 @@ def row_statistics(
         tensor([1., 2., 3.])
     """
     check_names(statistics, value is not None)
-    if route not in ("auto", "native", "fused", "streaming"):
-        raise ArgumentError(f'route must be "auto", "native", "fused" or "streaming", got {route!r}.')
+    if route not in ("auto", "native", "fused", "flex", "streaming"):
+        raise ArgumentError(f'route must be "auto", "native", "fused", "flex" or "streaming", got {route!r}.')
     with quiet(query):
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         if known is not None and lse is not None and rows is None and bases(statistics) <= known.keys():
             return _completed(call, statistics, {**known, "lse": lse}, "kernel")
         norms = value_norms(value, key.shape[:3], key.dtype) if bases(statistics) & VALUE_STATISTICS else None
@@ -112,6 +122,8 @@ def key_mass(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -125,6 +137,8 @@ def key_mass(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known.
@@ -132,7 +146,10 @@ def key_mass(
     if keys.dtype != torch.bool:
         raise DtypeError(f"keys must be boolean with True = belongs to the set, got {keys.dtype}.")
     with quiet(query):
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         if call.native_obstacle() is None:
             mass = row_sums(call.query, call.key, call.native_scoring(), ["mass"], keys=keys)["mass"]
         else:
@@ -146,6 +163,8 @@ def _of_part(call: RowsCall, statistics: Sequence[str], route: str, norms: Tenso
     chosen = _choose(call, wanted, route)
     if chosen == "fused":
         found = by_identities(call, wanted)
+    elif chosen == "flex":
+        found = by_flex(call, wanted)
     elif chosen == "native":
         found = row_sums(call.query, call.key, call.native_scoring(), sorted(wanted), value_norms=norms)
     else:
@@ -184,10 +203,15 @@ def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
         return "streaming" if obstacle else "native"
     if route == "native" and obstacle:
         raise UnsupportedError(f"route='native' needs {obstacle}; use 'streaming' or 'auto'.")
-    if route != "fused":
+    if route not in _OBSTACLES:
         return route
     for name in sorted(wanted):
-        obstacle = fused_obstacle(call, name)
+        obstacle = _OBSTACLES[route](call, name)
         if obstacle is not None:
-            raise UnsupportedError(f"route='fused' cannot give {name}: it needs {obstacle}; use 'streaming' or 'auto'.")
+            raise UnsupportedError(
+                f"route={route!r} cannot give {name}: it needs {obstacle}; use 'streaming' or 'auto'."
+            )
     return route
+
+
+_OBSTACLES = {"fused": fused_obstacle, "flex": flex_statistics_obstacle}

@@ -4,21 +4,42 @@ PyTorch's own kernels are heard of elsewhere, through PyTorch. The chunked and t
 wants to know of them listens here. Nobody listening costs one look at an empty list.
 """
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["CHUNKED", "LISTENERS", "NATIVE", "NATIVE_BACKWARD", "WANTED", "Listener", "report", "wanted"]
+__all__ = [
+    "CHUNKED",
+    "FLEX",
+    "LISTENERS",
+    "NATIVE",
+    "NATIVE_BACKWARD",
+    "PACKED",
+    "TRITON",
+    "WANTED",
+    "Listener",
+    "in_parts",
+    "parts_of_a_call",
+    "report",
+    "wanted",
+]
 
 CHUNKED, NATIVE, NATIVE_BACKWARD = "regard chunked", "regard native", "regard native backward"
 """Names of the kernels; the backward pass of the chunked one is not reported."""
+FLEX, TRITON = "regard flex", "regard triton"
+"""Likewise; their backward passes are not reported."""
+PACKED = "regard one by one"
+"""Packed sequences that a kernel took one after the other; their backward pass is not reported."""
 
-Listener = Callable[[str, dict[str, Any], tuple[Tensor, ...]], None]
+Listener = Callable[[str, dict[str, Any], tuple[Tensor | None, ...]], None]
 """Takes the kernel's name, the arguments of the call and what it returned.
 
-That is the output and the log-sum-exp (batch, heads, q_len); in the backward pass the gradients of query, key and
-value, with ``out`` and ``grad_out`` as arguments.
+That is the output and the log-sum-exp (batch, heads, q_len), None where it is not known; in the backward pass the
+gradients of query, key and value, with ``out`` and ``grad_out`` as arguments. Packed sequences have a batch of 1 and
+among the arguments ``offsets``, of the queries and of the keys.
 """
 
 LISTENERS: list[Listener] = []
@@ -31,7 +52,25 @@ They come with the arguments as ``statistics``, name -> (batch, heads, q_len).
 """
 
 
-def report(kernel: str, arguments: dict[str, Any], result: tuple[Tensor, ...]) -> None:
+_THREAD = threading.local()
+
+
+@contextmanager
+def parts_of_a_call() -> Iterator[None]:
+    """Let calls of this thread meanwhile be parts of one that is reported by itself."""
+    before, _THREAD.in_parts = in_parts(), True
+    try:
+        yield
+    finally:
+        _THREAD.in_parts = before
+
+
+def in_parts() -> bool:
+    """Return whether what this thread computes is part of a call that is reported by itself."""
+    return getattr(_THREAD, "in_parts", False)
+
+
+def report(kernel: str, arguments: dict[str, Any], result: tuple[Tensor | None, ...]) -> None:
     """Tell every listener."""
     for listener in tuple(LISTENERS):
         listener(kernel, arguments, result)

@@ -1,5 +1,7 @@
 """The weights of one block of rows and keys, for whoever asks to look at them."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -28,6 +30,8 @@ def attention_weights(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     lse: Float[Tensor, "batch heads q_len"] | None = None,
@@ -45,6 +49,8 @@ def attention_weights(
         attn_mask: as for ``attention``; the other arguments too.
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
+        window: as for ``attention``.
+        alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
         lse: log-sum-exp of every row, where it is known.
@@ -63,7 +69,10 @@ def attention_weights(
                 [0.2500, 0.2500]])
     """
     with quiet(query):
-        call = checked_call(query, key, attn_mask, attn_bias, causal, scale, softcap, lse)
+        call = checked_call(
+            query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+        )  # fmt: skip
         row_index = _checked_index("rows", rows, query.shape[2], query.device)
         key_index = _checked_index("keys", keys, key.shape[2], query.device)
         known = _lse_of(call, row_index)
@@ -111,20 +120,32 @@ def _lse_of(call: RowsCall, rows: Index) -> Tensor:
 
 def _blocks(call: RowsCall, wanted_keys: Tensor, rows: Index, keys: Index) -> ScoreBlocks:
     mask = None if call.attn_mask is None else _part(call.attn_mask, rows, keys)
-    if call.causal:
+    bias = None if call.attn_bias is None else _part(call.attn_bias, rows, keys)
+    if call.causal or call.window is not None or call.alibi_slopes is not None:
         assert isinstance(call.positions, range), "a call with all its rows"
         own = positions_of(rows, wanted_keys.device) + call.positions.start
-        mask = combine(mask, positions_of(keys, wanted_keys.device) <= own[:, None])
-        mask = mask if mask is None or mask.ndim == 4 else mask[None, None]
+        ahead = positions_of(keys, wanted_keys.device) - own[:, None]
+        mask = combine(mask, *_near(call, ahead[None, None]))
+        if call.alibi_slopes is not None:
+            lower = call.alibi_slopes.to(wanted_keys.dtype)[:, None, None] * -ahead.abs()
+            bias = lower[None] if bias is None else bias + lower
     return ScoreBlocks(
         call.query[:, :, _at(rows)],
         wanted_keys,
         attn_mask=mask,
-        attn_bias=None if call.attn_bias is None else _part(call.attn_bias, rows, keys),
+        attn_bias=bias,
         causal=False,
         scale=call.scale,
         softcap=call.softcap,
     )
+
+
+def _near(call: RowsCall, ahead: Tensor) -> Iterator[Tensor]:
+    """Yield what causality and the window allow, of keys so far ahead of their queries."""
+    if call.causal:
+        yield ahead <= 0
+    if call.window is not None:
+        yield ahead.abs() < call.window
 
 
 def _part(side: Tensor, rows: Index, keys: Index) -> Tensor:

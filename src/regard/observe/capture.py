@@ -6,8 +6,9 @@ output.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,13 +29,39 @@ _REMEMBERED = 4096  # calls whose backward may still come
 
 @dataclass(frozen=True, kw_only=True)
 class Gradients:
-    """What came back through one attention call; shapes as in ``AttentionCall``."""
+    """What came back through one attention call; shapes and ``offsets`` as in ``AttentionCall``."""
 
     query: Tensor
     key: Tensor
     value: Tensor
     output: Tensor
     forward_output: Tensor
+    offsets: tuple[Tensor, Tensor] | None = None
+
+    def sequences(self) -> Iterator["Gradients"]:
+        """Yield what came back through each packed sequence; itself for a usual batch."""
+        if self.offsets is None:
+            yield self
+            return
+        bounds = (pairwise(side.tolist()) for side in self.offsets)
+        for (first, end), (kv_first, kv_end) in zip(*bounds, strict=True):
+            queries, keys = (..., slice(first, end), slice(None)), (..., slice(kv_first, kv_end), slice(None))
+            yield Gradients(
+                query=self.query[queries],
+                key=self.key[keys],
+                value=self.value[keys],
+                output=self.output[queries],
+                forward_output=self.forward_output[queries],
+            )
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """Whose output lies at an address, and how its sequences are packed."""
+
+    layer: str
+    step: int
+    offsets: tuple[Tensor, Tensor] | None
 
 
 @dataclass
@@ -103,7 +130,7 @@ class Capture:
         self._step = step
         self.wanted = wanted
         self._replaces = kernel == "native"
-        self._outputs: dict[int, tuple[str, int]] = {}
+        self._outputs: dict[int, _Remembered] = {}
         self._replaced: set[int] = set()  # addresses of outputs that the native kernel wrote
         self._state = _State()
 
@@ -134,7 +161,7 @@ class Capture:
         if not self._replaces:
             return None
         if operator == taps.FLASH:
-            layer = None if self._state.native else self._locate(True)
+            layer = None if self._state.native or taps.in_parts() else self._locate(True)
             found = None if layer is None else flash_forward(arguments, tuple(self.wanted()))
             if layer is None or found is None:
                 return None
@@ -181,7 +208,7 @@ class Capture:
         output = result[0]
         replaced, self._state.replaced = self._state.replaced, None
         if replaced is None:
-            reported = any(running.reported for running in self._state.native)
+            reported = taps.in_parts() or any(running.reported for running in self._state.native)
             layer = None if reported else self._locate(True)
             self._replaced.discard(output.data_ptr())
         else:
@@ -190,7 +217,7 @@ class Capture:
             self._outputs.pop(output.data_ptr(), None)  # memory that a watched call has given back
             return
         if self._receive_gradients is not None and taps.has_backward(operator):
-            self._remember(output, layer)
+            self._remember(output, layer, arguments.get("offsets"))
         if operator in taps.OURS:
             call = AttentionCall(**_regard_arguments(arguments), output=output, lse=result[1], kernel=operator)
         else:
@@ -221,32 +248,33 @@ class Capture:
         if self._receive_gradients is None:
             return
         output = arguments["out"]
-        layer, step = self._outputs.get(output.data_ptr(), (None, 0))
-        if layer is None:
+        known = self._outputs.get(output.data_ptr())
+        if known is None:
             return
         gradient = arguments["grad_out"] if "grad_out" in arguments else arguments["grad_out_"]
         found = Gradients(
-            query=result[0], key=result[1], value=result[2], output=gradient, forward_output=output
+            query=result[0], key=result[1], value=result[2], output=gradient, forward_output=output,
+            offsets=known.offsets,
         )  # fmt: skip
         with torch.no_grad():
-            self._receive_gradients(layer, step, found)
+            self._receive_gradients(known.layer, known.step, found)
 
-    def _remember(self, output: Tensor, layer: str) -> None:
+    def _remember(self, output: Tensor, layer: str, offsets: tuple[Tensor, Tensor] | None) -> None:
         """Note whose output lies at this address: the backward pass gets the same memory back."""
         if len(self._outputs) >= _REMEMBERED:
             self._outputs.pop(next(iter(self._outputs)))
         step = self._step()
         if taps.in_backward():  # a checkpointed call that runs again
-            step = next((at for where, at in reversed(self._outputs.values()) if where == layer), step)
+            step = next((known.step for known in reversed(self._outputs.values()) if known.layer == layer), step)
         self._outputs.pop(output.data_ptr(), None)
-        self._outputs[output.data_ptr()] = layer, step
+        self._outputs[output.data_ptr()] = _Remembered(layer, step, offsets)
 
     # attention that is not fused
 
     def _softmax(self, operator: str, arguments: Mapping[str, Any]) -> None:
         is_safe = operator == "_safe_softmax"
         self._state.safe -= is_safe
-        if self._state.safe or self._state.native or taps.in_backward():
+        if self._state.safe or self._state.native or taps.in_backward() or taps.in_parts():
             return
         scores = arguments["self"]
         if scores.ndim < (2 if is_safe else 3) or arguments["dim"] not in (-1, scores.ndim - 1):
@@ -354,6 +382,8 @@ def _detached(call: AttentionCall) -> AttentionCall:
     names = ("query", "key", "value", "output", "attn_mask", "attn_bias")
     found = {name: getattr(call, name) for name in names if getattr(call, name) is not None}
     changed: dict[str, Any] = {name: _four_axes(tensor.detach(), without_heads) for name, tensor in found.items()}
+    if call.alibi_slopes is not None:
+        changed["alibi_slopes"] = call.alibi_slopes.detach()
     if call.lse is not None:
         lse = call.lse.detach()
         changed["lse"] = lse.reshape(changed["query"].shape[:3])

@@ -62,7 +62,7 @@ class Coverage:
             "mask": self.last["mask"] if known else mask_kind(call),
             "kernel": call.kernel,
             "shape": shape,
-            "batch": call.batch,
+            "batch": call.num_sequences,
             "heads": call.num_heads,
             "kv_heads": call.num_kv_heads,
             "q_len": call.q_len,
@@ -102,7 +102,8 @@ def kind_of(call: AttentionCall, crosses: bool | None) -> str:
         return "cross"
     if call.q_len == call.kv_len:
         return "self"
-    return "decode" if call.q_len == 1 or (crosses is False and call.q_len < call.kv_len) else "cross"
+    one_each = call.q_len == (1 if call.offsets is None else call.num_sequences)
+    return "decode" if one_each or (crosses is False and call.q_len < call.kv_len) else "cross"
 
 
 def mask_kind(call: AttentionCall) -> str:
@@ -116,8 +117,11 @@ def mask_kind(call: AttentionCall) -> str:
     is_mask = call.attn_bias is not None and _only_forbids(call.attn_bias)
     kinds = {
         "causal": call.causal,
+        "window": call.window is not None,
+        "slopes": call.alibi_slopes is not None,
         "mask": call.attn_mask is not None or is_mask,
         "bias": call.attn_bias is not None and not is_mask,
+        "packed": call.offsets is not None,
     }
     return "+".join(name for name, present in kinds.items() if present) or "none"
 
@@ -165,7 +169,8 @@ def merge_coverage(before: Iterable[Mapping[str, Any]], now: Iterable[Coverage])
 
 def _shape(call: AttentionCall) -> str:
     heads = f"{call.num_heads}" if call.num_heads == call.num_kv_heads else f"{call.num_heads}/{call.num_kv_heads}"
-    return f"{call.batch} × {heads} heads × {call.q_len} × {call.kv_len}"
+    sequences = f"{call.batch}" if call.offsets is None else f"{call.num_sequences} packed"
+    return f"{sequences} × {heads} heads × {call.q_len} × {call.kv_len}"
 
 
 def _only_forbids(bias: Tensor) -> bool:

@@ -74,11 +74,12 @@ class Kept:
 
     def __post_init__(self) -> None:
         call = self.call
-        for name, length in (("query_tokens", call.q_len), ("key_tokens", call.kv_len)):
+        for name, lengths in zip(("query_tokens", "key_tokens"), zip(*call.lengths, strict=True), strict=False):
             tokens: Tokens = getattr(self, name)
-            if tokens is not None and [len(one) for one in tokens] != [length] * call.batch:
+            if tokens is not None and [len(one) for one in tokens] != list(lengths):
+                wanted = f"of {lengths[0]} tokens" if len(set(lengths)) == 1 else f"of {list(lengths)} tokens"
                 raise ArgumentError(
-                    f"{name} must be {call.batch} sequences of {length} tokens, got {[len(one) for one in tokens]}."
+                    f"{name} must be {len(lengths)} sequences {wanted}, got {[len(one) for one in tokens]}."
                 )
         if self.query_mask is not None and self.query_mask.shape != (call.batch, call.q_len):
             raise ArgumentError(
@@ -118,7 +119,7 @@ class Kept:
         if isinstance(query, str):
             rows = list(self._word("query", query, sequence).tokens)
         else:
-            _check_index("query", query, self.call.q_len)
+            _check_index("query", query, self._part(sequence).q_len)
             rows = [query]
         weights = self.weights(head, sequence=sequence, rows=rows).mean(0)
         shares = self._shares(weights, head, sequence)
@@ -177,10 +178,16 @@ class Kept:
         if call.query is None or call.key is None:
             assert call.scores is not None, "a call has queries or scores"
             return similarity_of_scores(call.scores, measure, counted).nanmean(0)
-        similar = head_similarity(
-            call.query, call.key, measure=measure, query_mask=counted, lse=call.lse, **call.masking
-        )  # fmt: skip
-        return similar.nanmean(0)
+        parts, masks = [call], [counted]
+        if call.offsets is not None:
+            parts = list(call.sequences())
+            masks = [None if counted is None else counted[:, call.query_slice(at)] for at in range(len(parts))]
+        similar = [
+            head_similarity(one.query, one.key, measure=measure, query_mask=mask, lse=one.lse, **one.masking)
+            for one, mask in zip(parts, masks, strict=True)
+            if one.query is not None and one.key is not None
+        ]
+        return torch.cat(similar).nanmean(0)
 
     def words(self, side: Literal["query", "key"] = "key", *, sequence: int = 0) -> list[Word]:
         """Return the words of the queries or of the keys of a sequence.
@@ -188,7 +195,7 @@ class Kept:
         Raises:
             ArgumentError: tokens are not known, or there is no such sequence.
         """
-        _check_index("sequence", sequence, self.call.batch)
+        _check_index("sequence", sequence, self.call.num_sequences)
         tokens = self.query_tokens if side == "query" else self.key_tokens
         if tokens is None:
             raise ArgumentError(f"Words need the tokens of the {side} side, got none; give {side}_tokens.")
@@ -198,7 +205,8 @@ class Kept:
         """Return the one word that is meant, or raise."""
         words = self.words(side, sequence=sequence)
         if isinstance(wanted, int):
-            _check_index(side, wanted, self.call.q_len if side == "query" else self.call.kv_len)
+            part = self._part(sequence)
+            _check_index(side, wanted, part.q_len if side == "query" else part.kv_len)
             return next(word for word in words if wanted in word.tokens)
         found = find_words(words, wanted)
         if len(found) > 1:
@@ -222,8 +230,7 @@ class Kept:
 
     def _block(self, sequence: int, rows: Index, keys: Index, head: int | None = None) -> Tensor:
         """Return the weights of one head or all of a sequence, (heads, rows, keys)."""
-        _check_index("sequence", sequence, self.call.batch)
-        call = _part(self.call, sequence, head)
+        call = self._part(sequence, head)
         row_at, key_at = _index("rows", rows, call.q_len, call), _index("keys", keys, call.kv_len, call)
         if call.query is None or call.key is None:
             assert call.scores is not None, "a call has queries or scores"
@@ -232,14 +239,19 @@ class Kept:
 
     def _shares(self, weights: Tensor, head: int, sequence: int) -> Tensor | None:
         """Return weight · |value| of each key as a share of their sum, (kv_len,), or None without values."""
-        value = self.call.value
+        value = self._part(sequence, head).value
         if value is None:
             return None
-        group = self.call.num_heads // value.shape[1]
-        norms = torch.linalg.vector_norm(value[sequence, head // group], dim=-1, dtype=weights.dtype)
+        norms = torch.linalg.vector_norm(value[0, 0], dim=-1, dtype=weights.dtype)
         parts = weights * norms
         shares: Tensor = parts / parts.sum()
         return shares
+
+    def _part(self, sequence: int, head: int | None = None) -> AttentionCall:
+        """Return one sequence, and one head of it or all; views, as scores may be large."""
+        _check_index("sequence", sequence, self.call.num_sequences)
+        part = self.call.sequence(sequence)
+        return part if head is None else _one_head(part, head)
 
     def _counted(self) -> Tensor | None:
         mask = self.call.attn_mask
@@ -275,20 +287,17 @@ def explain(kept: Mapping[str, Kept], word: str | int, other: str | int, *, sequ
     return Explanation(word=first.word, other=first.other, layers=layers, left_out=left_out)
 
 
-def _part(call: AttentionCall, sequence: int, head: int | None) -> AttentionCall:
-    """Return one sequence, and one head of it or all; views, as scores may be large."""
+def _one_head(call: AttentionCall, head: int) -> AttentionCall:
     parts: dict[str, Any] = {}
     for field in fields(call):
         tensor = getattr(call, field.name)
-        if not isinstance(tensor, Tensor):
-            continue
-        part = tensor if tensor.shape[0] == 1 else tensor[sequence : sequence + 1]
-        if head is not None and part.shape[1] > 1:
+        if field.name == "alibi_slopes" and tensor is not None:
+            parts[field.name] = tensor[head : head + 1]
+        elif isinstance(tensor, Tensor) and tensor.shape[1] > 1:
             # Each of several key heads serves a group of query heads.
-            at = head // (call.num_heads // part.shape[1]) if field.name in _OF_KEY_HEADS else head
-            part = part[:, at : at + 1]
-        parts[field.name] = part
-    return replace(call, **parts)
+            at = head // (call.num_heads // tensor.shape[1]) if field.name in _OF_KEY_HEADS else head
+            parts[field.name] = tensor[:, at : at + 1]
+    return replace(call, **parts, statistics=None)
 
 
 def _index(name: str, wanted: Index, length: int, call: AttentionCall) -> Tensor | slice:

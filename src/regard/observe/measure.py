@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,8 +90,10 @@ def measure(
     if call.scores is None and (call.query is None or call.query.ndim != 4):
         got = "none" if call.query is None else f"the shape {tuple(call.query.shape)}"
         raise ArgumentError(f"query must be (batch, heads, len, head_dim), got {got}.")
-    looked = _Look(call if heads is None else call.select_heads(heads), surroundings)
     found = Measured()
+    if call.num_sequences == 0 and call.offsets is not None:
+        return found
+    looked = _Look(call if heads is None else call.select_heads(heads), surroundings)
     by_row = [name for name in statistics if name not in SEQUENCE_STATISTICS and name not in GRADIENT_STATISTICS]
     by_sequence = [name for name in statistics if name in SEQUENCE_STATISTICS]
     if by_row:
@@ -109,6 +113,16 @@ def measure_gradients(
     References:
         Importance of a head: Michel et al., Are sixteen heads really better than one?, arXiv:1905.10650, equation 2.
     """
+    names = tuple(name for name in statistics if name in GRADIENT_STATISTICS)
+    values = [_gradient_values(sequence) for sequence in gradients.sequences()]
+    stacked = torch.stack([torch.cat([some[name] for some in values]) for name in names])
+    if heads is None:
+        return names, _moments_of_sequences(stacked)
+    return names, _moments_of_sequences(stacked[:, :, list(heads)]).spread(heads, stacked.shape[2])
+
+
+def _gradient_values(gradients: Gradients) -> dict[str, Tensor]:
+    """Return statistic -> (batch, heads)."""
     wide = _wide(gradients.output)
     output = gradients.output.to(wide)
     num_heads = output.shape[1]
@@ -119,17 +133,12 @@ def measure_gradients(
         norms[name] = squares if group == 1 else squares.repeat_interleave(group, dim=1) / group
     qk = (norms["query"] + norms["key"]).sqrt()
     vo = (norms["value"] + output.square().sum((2, 3))).sqrt()
-    values = {
+    return {
         "qk_gradient": qk,
         "vo_gradient": vo,
         "gradient_ratio": qk / vo,
         "head_importance": (output * gradients.forward_output.to(wide)).sum((2, 3)).abs(),
     }
-    names = tuple(name for name in statistics if name in GRADIENT_STATISTICS)
-    stacked = torch.stack([values[name] for name in names])
-    if heads is None:
-        return names, _moments_of_sequences(stacked)
-    return names, _moments_of_sequences(stacked[:, :, list(heads)]).spread(heads, num_heads)
 
 
 class _Look:
@@ -139,8 +148,26 @@ class _Look:
         self.call = call
         self.padded_keys = surroundings.padded_keys
         self.residual = surroundings.residual
+        self._surroundings = surroundings
         self._padded_rows = surroundings.padded_rows
         self._is_self = surroundings.is_self
+
+    @cached_property
+    def sequences(self) -> "list[_Look]":
+        """Each packed sequence by itself; for a usual batch the whole of it."""
+        if self.call.offsets is None:
+            return [self]
+        around, found = self._surroundings, []
+        for index, call in enumerate(self.call.sequences()):
+            queries, keys = self.call.query_slice(index), self.call.key_slice(index)
+            own = Surroundings(
+                padded_rows=None if around.padded_rows is None else around.padded_rows[:, queries],
+                padded_keys=None if around.padded_keys is None else around.padded_keys[:, keys],
+                residual=None if around.residual is None else around.residual[:, queries],
+                is_self=around.is_self,
+            )
+            found.append(_Look(call, own))
+        return found
 
     @cached_property
     def real(self) -> Tensor:
@@ -192,13 +219,13 @@ def _measure_rows(
         return
     taken_names = tuple(name for name in names if name in values)
     counted = look.real[:, None, :] if sample is None else sample.valid.to(call.device)
-    moments = Moments.of(
-        torch.stack([values[name] for name in taken_names]),
-        counted,
-        num_keys == 0,
-        num_all=int(look.real.sum()),
-        quantiles=quantiles,
-    )
+    stacked, empty = torch.stack([values[name] for name in taken_names]), num_keys == 0
+    options: dict[str, Any] = {"num_all": int(look.real.sum()), "quantiles": quantiles}
+    if call.offsets is None:
+        moments = Moments.of(stacked, counted, empty, **options)
+    else:
+        lengths = [len(rows) for rows in _rows_of_sequences(call, sample)]
+        moments = Moments.of_packed(stacked, counted, empty, lengths=lengths, **options)
     found.groups.append((taken_names, moments))
     found.num_rows = int(counted.sum())
 
@@ -213,6 +240,28 @@ def _row_values(
         for name in [name for name in wanted if name in ("contribution", "first_contribution")]:
             found.missing[name] = "the values of this call were not seen"
             wanted.remove(name)
+    if call.offsets is None:
+        return _weight_values(call, wanted, sample)
+    parts = [
+        _weight_values(one, wanted, None if sample is None else RowSample(rows=rows[None], valid=rows[None, None] >= 0))
+        for one, rows in zip(call.sequences(), _rows_of_sequences(call, sample), strict=True)
+    ]
+    values = {name: torch.cat([taken[name] for taken, _ in parts], -1) for name in wanted}
+    return values, torch.cat([num_keys for _, num_keys in parts], -1)
+
+
+def _rows_of_sequences(call: AttentionCall, sample: RowSample | None) -> list[Tensor]:
+    """Return which rows of each packed sequence are looked at, counted from its own first."""
+    assert call.offsets is not None, "asked of packed sequences"
+    bounds = call.offsets[0]
+    rows = torch.arange(call.q_len) if sample is None else sample.rows[0]
+    cuts = torch.searchsorted(rows, bounds).tolist()
+    return [rows[at:to] - first for (at, to), first in zip(pairwise(cuts), bounds.tolist()[:-1], strict=True)]
+
+
+def _weight_values(
+    call: AttentionCall, wanted: Sequence[str], sample: RowSample | None
+) -> tuple[dict[str, Tensor], Tensor]:
     value = call.value if any("contribution" in name for name in wanted) else None
     if call.scores is None:
         assert call.query is not None, "checked by measure"
@@ -240,7 +289,7 @@ def _observed_values(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the statistics of rows that need more than the weights."""
     if "padding_mass" in names:
-        mass = _padding_mass(look)
+        mass = torch.cat([_padding_mass(one) for one in look.sequences], -1)
         yield "padding_mass", mass if sample is None else sample.pick(mass)
     if "output_norm" in names or "residual_share" in names:
         norm = _output_norm(look, sample)
@@ -308,6 +357,15 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> None:
     """Take the statistics that have one value a sequence and head."""
+    parts = [_sequence_values(one, names, found) for one in look.sequences]
+    taken_names = tuple(name for name in names if name in parts[0])
+    if taken_names:
+        stacked = torch.stack([torch.cat([values[name] for values in parts]) for name in taken_names])
+        found.groups.append((taken_names, _moments_of_sequences(stacked)))
+
+
+def _sequence_values(look: _Look, names: Sequence[str], found: Measured) -> dict[str, Tensor]:
+    """Return statistic -> (batch, heads)."""
     call = look.call
     values: dict[str, Tensor] = {}
     columns = [name for name in names if name in COLUMN_STATISTICS]
@@ -325,9 +383,7 @@ def _measure_sequences(look: _Look, names: Sequence[str], found: Measured) -> No
             continue
         tokens = tensor[:, None] if tensor.ndim == 3 else tensor
         values[name] = _diversity(tokens, look.real).expand(call.batch, call.num_heads)
-    taken_names = tuple(name for name in names if name in values)
-    if taken_names:
-        found.groups.append((taken_names, _moments_of_sequences(torch.stack([values[name] for name in taken_names]))))
+    return values
 
 
 def _diversity(tokens: Tensor, real: Tensor) -> Tensor:

@@ -73,6 +73,30 @@ class Moments:
         sums[_POPULATION] *= num_all / num_counted.clamp_min(1.0)
         return cls(sums=sums, lows=lows, quantiles=_quantiles(values, counted, sums[_NUM_ROWS]) if quantiles else None)
 
+    @classmethod
+    def of_packed(
+        cls,
+        values: Tensor,
+        counted: Tensor,
+        empty: Tensor,
+        *,
+        lengths: Sequence[int],
+        num_all: int | Tensor,
+        quantiles: bool = False,
+    ) -> "Moments":
+        """Summarise the rows of packed sequences, (statistics, 1, heads, rows), of which each has so many rows.
+
+        The other arguments are those of ``of``.
+        """
+        whole = cls.of(values, counted, empty, num_all=num_all, quantiles=quantiles)
+        cut = zip(*(tensor.split(list(lengths), -1) for tensor in (values, counted, empty)), strict=True)
+        parts = cls.sum(cls.of(*part, num_all=0) for part in cut)
+        return cls(
+            sums=torch.cat([whole.sums[:_NUM_SEQUENCES], parts.sums[_NUM_SEQUENCES:]]),
+            lows=torch.cat([whole.lows[:_SEQUENCE_MINIMUM], parts.lows[_SEQUENCE_MINIMUM:]]),
+            quantiles=whole.quantiles,
+        )
+
     def merge(self, other: "Moments") -> "Moments":
         """Return the summary of both sets of rows."""
         return type(self)(sums=self.sums + other.sums, lows=torch.minimum(self.lows, other.lows))

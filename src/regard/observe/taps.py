@@ -32,6 +32,7 @@ __all__ = [
     "has_backward",
     "ignored",
     "in_backward",
+    "in_parts",
     "remove",
 ]
 
@@ -56,7 +57,7 @@ PRODUCT = "bmm"
 """The product of weights and values where they are not fused."""
 NATIVE = "regard native for flash"
 """Not an operator: the native kernel in the place of ``FLASH``."""
-OURS = (taps.CHUNKED, taps.NATIVE)
+OURS = (taps.CHUNKED, taps.NATIVE, taps.FLEX, taps.TRITON, taps.PACKED)
 """Not operators: backends of ``regard.attention``."""
 
 _OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT)
@@ -141,7 +142,7 @@ class _Taps:
 
         return tapped
 
-    def _ours(self, kernel: str, arguments: dict[str, Any], result: tuple[Tensor, ...]) -> None:
+    def _ours(self, kernel: str, arguments: dict[str, Any], result: tuple[Tensor | None, ...]) -> None:
         if not getattr(self._busy, "now", False):
             self._tell("after", kernel, arguments, result)
 
@@ -189,6 +190,11 @@ def ignored() -> AbstractContextManager[None]:
 def has_backward(kernel: str) -> bool:
     """Return whether ``kernel`` has a backward operator that is heard as well."""
     return kernel in (*_FUSED, taps.NATIVE, NATIVE)
+
+
+def in_parts() -> bool:
+    """Return whether what this thread computes is part of a call of ours that is told as one."""
+    return taps.in_parts()
 
 
 def in_backward() -> bool:

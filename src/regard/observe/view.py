@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from regard._errors import ArgumentError
+from regard.observe.calls import AttentionCall
 from regard.observe.coverage import Coverage, kernels_of, uncovered_reason
 from regard.observe.explanation import Explanation
 from regard.observe.kept import Kept, TopKey, explain
@@ -234,5 +235,15 @@ def _kept(last: LastCall, tokenizer: Any) -> Kept:
     for name, ids in (("query_tokens", last.query_ids), ("key_tokens", last.key_ids)):
         length = last.call.q_len if name == "query_tokens" else last.call.kv_len
         if tokenizer is not None and ids is not None and tuple(ids.shape) == (last.call.batch, length):
-            named[name] = [token_texts(tokenizer, sequence.tolist()) for sequence in ids]
+            texts = _sequences(ids, last.call, name)
+            named[name] = [token_texts(tokenizer, sequence.tolist()) for sequence in texts]
     return Kept(call=last.call, step=last.step, query_mask=last.query_mask, **named)
+
+
+def _sequences(ids: Tensor, call: AttentionCall, name: str) -> Sequence[Tensor]:
+    """Return the token ids (batch, len) of each sequence, also of packed ones."""
+    if call.offsets is None:
+        return list(ids)
+    lengths = [pair[0 if name == "query_tokens" else 1] for pair in call.lengths]
+    sequences: Sequence[Tensor] = ids[0].split(lengths)
+    return sequences

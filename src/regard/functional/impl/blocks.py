@@ -61,6 +61,7 @@ class Grid(ABC):
         kv_len: int,
         *,
         causal: bool,
+        window: int | None = None,
         positions: range | Tensor,
         dtype: torch.dtype,
         device: torch.device,
@@ -68,6 +69,7 @@ class Grid(ABC):
         self.shape = shape
         self.kv_len = kv_len
         self.causal = causal
+        self.window = window
         self.positions = positions
         self.dtype = dtype
         self.device = device
@@ -100,8 +102,8 @@ class Grid(ABC):
         """
         batch, kv_heads, group, num_rows = self.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
-        # Causal rows are taken a few at a time, so that the first ones need not meet the last keys.
-        most_rows = max(_CAUSAL_ROWS, min(_MOST_CAUSAL_ROWS, -(-num_rows // 4))) if self.causal else num_rows
+        # Causal rows, and those of a window, are taken a few at a time, so that the first need not meet the last keys.
+        most_rows = max(_CAUSAL_ROWS, min(_MOST_CAUSAL_ROWS, -(-num_rows // 4))) if self._is_local else num_rows
         row_step = max(1, min(num_rows, most_rows, _BLOCK_SCORES // (per_row * (kv_heads if whole_heads else 1))))
         head_step = kv_heads if whole_heads else max(1, min(kv_heads, _BLOCK_SCORES // (per_row * row_step)))
         per_sequence = per_row * row_step * head_step
@@ -115,11 +117,15 @@ class Grid(ABC):
                     yield Place(sequences, heads, rows, *self._ends(sequences, rows))
 
     def key_slices(self, place: Place) -> Iterator[slice]:
-        """Yield slices of keys that some rows of ``place`` may see: blocks beyond the causal corner are skipped."""
-        stop = min(self.kv_len, place.last + 1) if self.causal else self.kv_len
+        """Yield slices of keys that some rows of ``place`` may see: what lies beyond causality or window is skipped."""
+        begin, stop = 0, self.kv_len
+        if self.window is not None:
+            begin, stop = max(0, place.first - self.window + 1), min(stop, place.last + self.window)
+        if self.causal:
+            stop = min(self.kv_len, place.last + 1)
         # Keys that all rows may see are kept apart from the causal corner, so that only the corner is masked.
         corner = place.first + 1 if self.causal and place.first >= _CAUSAL_ROWS else stop
-        for start, end in ((0, min(corner, stop)), (corner, stop)):
+        for start, end in ((begin, min(corner, stop)), (max(begin, corner), stop)):
             for first in range(start, end, _BLOCK_KEYS):
                 yield slice(first, min(first + _BLOCK_KEYS, end))
 
@@ -131,12 +137,17 @@ class Grid(ABC):
             return self.positions[place.rows]
         return self.positions[place.batch, None, None, place.rows]
 
+    @property
+    def _is_local(self) -> bool:
+        """Whether where a row stands says which keys it may see."""
+        return self.causal or self.window is not None
+
     def _ends(self, batch: slice, rows: slice) -> tuple[int, int]:
-        """Return the first and the last position of some rows, as far as they matter: where the call is causal."""
+        """Return the first and the last position of some rows, as far as they matter: where keys may be skipped."""
         if isinstance(self.positions, range):
             chosen = self.positions[rows]
             return chosen[0], chosen[-1]
-        if not self.causal:
+        if not self._is_local:
             return 0, self.kv_len - 1
         some = self.positions[rows] if self.positions.ndim == 1 else self.positions[batch, rows]
         return int(some.min()), int(some.max())
@@ -157,6 +168,8 @@ class ScoreBlocks(Grid):
         attn_mask: Tensor | None,
         attn_bias: Tensor | None,
         causal: bool,
+        window: int | None = None,
+        alibi_slopes: Tensor | None = None,
         scale: float | None,
         softcap: float | None,
         positions: range | Tensor | None = None,
@@ -167,6 +180,7 @@ class ScoreBlocks(Grid):
             (batch, kv_heads, heads // kv_heads, num_rows),
             kv_len,
             causal=causal,
+            window=window,
             positions=range(kv_len - num_rows, kv_len) if positions is None else positions,
             dtype=accumulation_dtype(query.dtype),
             device=query.device,
@@ -177,13 +191,14 @@ class ScoreBlocks(Grid):
         self.key = key.to(self.dtype)
         self.mask = self._side(attn_mask)
         self.bias = self._side(attn_bias)
+        self.slopes = None if alibi_slopes is None else alibi_slopes.to(self.dtype).view(1, *self.shape[1:3], 1, 1)
         self.unscaled = LN2 if softcap is None else softcap
         self._factor = self.scale / self.unscaled
 
     @property
     def is_masked(self) -> bool:
         """Whether some score may be -inf."""
-        return self.causal or self.mask is not None or self.bias is not None
+        return self._is_local or self.mask is not None or self.bias is not None
 
     def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
         """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of a slice of keys, a new tensor."""
@@ -211,6 +226,14 @@ class ScoreBlocks(Grid):
             found.mul_(self.softcap * LOG2E)
         return self._masked(found, place, keys), slope
 
+    def distances(self, place: Place, keys: slice) -> Tensor:
+        """Return how far the rows stand from the keys of a block, broadcasting to (batch, kv_heads, group, rows, keys).
+
+        As numbers of the scores' type.
+        """
+        at = torch.arange(keys.start, keys.stop, device=self.device)
+        return (self.position_tensor(place)[..., None] - at).abs_().to(self.dtype)
+
     def side_part(self, side: Tensor, place: Place, keys: slice) -> Tensor:
         """Return the part of a mask or bias of five axes that belongs to a block, unexpanded."""
         wanted = (place.batch, place.heads, slice(None), place.rows, keys)
@@ -227,7 +250,10 @@ class ScoreBlocks(Grid):
         added: Tensor | None = None
         if self.bias is not None:
             added = self.side_part(self.bias, place, keys).to(scores.dtype) * LOG2E
-        for keep in (self._keep(place, keys), self._causal_keep(place, keys)):
+        if self.slopes is not None:
+            lower = self.distances(place, keys) * (self.slopes[:, place.heads] * -LOG2E)
+            added = lower if added is None else added + lower
+        for keep in (self._keep(place, keys), self._causal_keep(place, keys), self._window_keep(place, keys)):
             if keep is not None:
                 closed = scores.new_zeros(()).where(keep, -torch.inf)
                 added = closed if added is None else added + closed
@@ -240,6 +266,16 @@ class ScoreBlocks(Grid):
         if not self.causal or keys.stop - 1 <= place.first:
             return None
         return torch.arange(keys.start, keys.stop, device=self.device) <= self.position_tensor(place)[..., None]
+
+    def _window_keep(self, place: Place, keys: slice) -> Tensor | None:
+        if self.window is None:
+            return None
+        behind = place.last - self.window < keys.start
+        if behind and (self.causal or keys.stop - 1 < place.first + self.window):
+            return None
+        own, at = self.position_tensor(place)[..., None], torch.arange(keys.start, keys.stop, device=self.device)
+        near = at > own - self.window
+        return near if self.causal else near & (at < own + self.window)
 
     def _side(self, side: Tensor | None) -> Tensor | None:
         """Turn a mask or bias of four axes into five."""

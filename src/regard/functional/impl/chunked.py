@@ -32,6 +32,8 @@ def chunked_with_lse(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
@@ -42,27 +44,38 @@ def chunked_with_lse(
     and -inf for a row without keys.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout_p > 0 else 0
-    options = _Options(causal, scale, softcap, dropout_p, seed)
+    options = _Options(causal, window, scale, softcap, dropout_p, seed)
+    tensors = query, key, value, attn_mask, attn_bias, alibi_slopes
     with torch.autocast(query.device.type, enabled=False):
-        output, lse = _Chunked.apply(query, key, value, attn_mask, attn_bias, options)  # type: ignore[no-untyped-call]
+        output, lse = _Chunked.apply(*tensors, options)  # type: ignore[no-untyped-call]
     return output, lse
 
 
 @dataclass(frozen=True)
 class _Options:
     causal: bool
+    window: int | None
     scale: float | None
     softcap: float | None
     dropout_p: float
     seed: int
 
-    def blocks(self, query: Tensor, key: Tensor, attn_mask: Tensor | None, attn_bias: Tensor | None) -> ScoreBlocks:
+    def blocks(
+        self,
+        query: Tensor,
+        key: Tensor,
+        attn_mask: Tensor | None,
+        attn_bias: Tensor | None,
+        alibi_slopes: Tensor | None,
+    ) -> ScoreBlocks:
         return ScoreBlocks(
             query,
             key,
             attn_mask=attn_mask,
             attn_bias=attn_bias,
             causal=self.causal,
+            window=self.window,
+            alibi_slopes=alibi_slopes,
             scale=self.scale,
             softcap=self.softcap,
         )
@@ -77,9 +90,10 @@ class _Chunked(torch.autograd.Function):
         value: Tensor,
         attn_mask: Tensor | None,
         attn_bias: Tensor | None,
+        alibi_slopes: Tensor | None,
         options: _Options,
     ) -> tuple[Tensor, Tensor]:
-        blocks = options.blocks(query, key, attn_mask, attn_bias)
+        blocks = options.blocks(query, key, attn_mask, attn_bias, alibi_slopes)
         values = value.to(blocks.query.dtype)
         output = blocks.query.new_zeros(*blocks.query.shape[:4], value.shape[-1])
         lse = blocks.query.new_full(blocks.query.shape[:4], -torch.inf)
@@ -87,17 +101,18 @@ class _Chunked(torch.autograd.Function):
             at = (place.batch, place.heads, slice(None), place.rows)
             output[at], lse[at] = _attend(blocks, values, place, _Dropout(options, number))
         output, lse = blocks.ungrouped(output).to(query.dtype), blocks.ungrouped(lse)
-        ctx.save_for_backward(query, key, value, attn_mask, attn_bias, output, lse)
+        ctx.save_for_backward(query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse)
         ctx.options = options
         return output, lse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, attn_mask, attn_bias, output, lse = ctx.saved_tensors
+        query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse = ctx.saved_tensors
         with torch.autocast(query.device.type, enabled=False):
-            blocks = ctx.options.blocks(query, key, attn_mask, attn_bias)
-            backward = _Backward(blocks, value, lse, output, grad_output, grad_lse, ctx.needs_input_grad[4])
+            blocks = ctx.options.blocks(query, key, attn_mask, attn_bias, alibi_slopes)
+            _, _, _, _, needs_bias, needs_slopes, _ = ctx.needs_input_grad
+            backward = _Backward(blocks, value, lse, output, grad_output, grad_lse, needs_bias, needs_slopes)
             for number, place in enumerate(blocks.places()):
                 backward.add(place, _Dropout(ctx.options, number))
         grads = (
@@ -106,7 +121,8 @@ class _Chunked(torch.autograd.Function):
             backward.value.to(value.dtype),
         )
         bias = None if backward.bias is None else backward.bias_gradient(attn_bias)
-        return (*grads, None, bias, None)
+        slopes = None if backward.slopes is None else backward.slopes.flatten().to(alibi_slopes.dtype)
+        return (*grads, None, bias, slopes, None)
 
 
 def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:
@@ -148,6 +164,7 @@ class _Backward:
         grad_output: Tensor,
         grad_lse: Tensor,
         needs_bias: bool,
+        needs_slopes: bool,
     ) -> None:
         dtype = blocks.query.dtype
         self._blocks = blocks
@@ -162,6 +179,7 @@ class _Backward:
         self.key = torch.zeros_like(blocks.key)
         self.value = torch.zeros_like(self._values)
         self.bias = torch.zeros_like(blocks.bias, dtype=dtype) if needs_bias and blocks.bias is not None else None
+        self.slopes = torch.zeros_like(blocks.slopes) if needs_slopes and blocks.slopes is not None else None
 
     def add(self, place: Place, dropout: "_Dropout") -> None:
         """Add what the rows of ``place`` contribute."""
@@ -181,6 +199,9 @@ class _Backward:
             grad_scores = grad_weights.sub_(inner[..., None]).mul_(weights)
             if self.bias is not None:
                 self._add_bias(place, keys, grad_scores)
+            if self.slopes is not None:
+                parts = grad_scores * blocks.distances(place, keys)
+                self.slopes[:, place.heads] -= parts.sum((0, 3, 4), keepdim=True)
             if slope is not None:
                 grad_scores.mul_(slope)
             self.query[at] += _times(grad_scores, blocks.key[place.batch, place.heads, keys])

@@ -21,6 +21,8 @@ __all__ = [
     "Scoring",
     "backward",
     "default_scale",
+    "empty_gradient",
+    "empty_output",
     "forward",
     "instruction_set",
     "native_available",
@@ -66,9 +68,10 @@ class Scoring:
     seed: int = 0
 
     @property
-    def has_words(self) -> bool:
-        """Whether the arguments of ``attention`` can say it."""
-        return self.window is None and self.alibi_slopes is None and self.offsets is None
+    def reported(self) -> dict[str, Any]:
+        """What shapes the scores, by the names that listeners know."""
+        names = ("attn_mask", "attn_bias", "causal", "window", "alibi_slopes", "scale", "softcap", "offsets")
+        return {name: getattr(self, name) for name in names}
 
     def without_masks(self) -> "Scoring":
         """Return it without its tensors, which autograd keeps for themselves."""
@@ -96,7 +99,11 @@ def instruction_set() -> str:
 
 
 def native_obstacle(
-    query: Tensor, key: Tensor, value: Tensor | None = None, attn_bias: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None = None,
+    attn_bias: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> str | None:
     """Return what the native kernels would need in order to take these tensors, or None."""
     tensors = [query, key] if value is None else [query, key, value]
@@ -108,6 +115,8 @@ def native_obstacle(
         return "float32, bfloat16 or float16"
     if attn_bias is not None and attn_bias.requires_grad:
         return "a bias without a gradient"
+    if alibi_slopes is not None and alibi_slopes.requires_grad:
+        return "slopes without a gradient"
     if max(tensor.shape[-1] for tensor in tensors) > _WIDEST:
         return f"heads at most {_WIDEST} wide"
     return None
@@ -121,7 +130,9 @@ def forward(
     statistics: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, log-sum-exp (batch, heads, rows) and statistics (statistics, batch, heads, rows) in float32."""
-    output = query.new_zeros(*query.shape[:3], value.shape[3]) if key.shape[2] == 0 else _output(query, value)
+    output = empty_output(query, value)
+    if key.shape[2] == 0:
+        output.zero_()
     call = _Call(query, key, scoring, _rows(value), output)
     lse, found = call.run(statistics)
     return output, lse, found
@@ -186,8 +197,9 @@ def backward(
     grads: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value, in ``grads`` or else in the layout of those."""
+    assert scoring.positions is None, "the kernel takes the usual positions"
     call = _Call(query, key, scoring, _rows(value), _rows(output))
-    grads = (_like(query), _like(key), _like(value)) if grads is None else grads
+    grads = (empty_gradient(query), empty_gradient(key), empty_gradient(value)) if grads is None else grads
     call.point("lse", lse)
     call.point("grad_lse", grad_lse)
     call.tensor("grad_output", _rows(grad_output))
@@ -284,7 +296,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
-def _output(query: Tensor, value: Tensor) -> Tensor:
+def empty_output(query: Tensor, value: Tensor) -> Tensor:
     """Return an empty output whose heads lie in memory as those of the queries do, so that they are merged for free."""
     batch, heads, q_len, _ = query.shape
     if query.stride(1) < query.stride(2):
@@ -292,8 +304,8 @@ def _output(query: Tensor, value: Tensor) -> Tensor:
     return query.new_empty(batch, heads, q_len, value.shape[3])
 
 
-def _like(tensor: Tensor) -> Tensor:
-    """Return an empty tensor for a gradient, in the order of ``tensor`` where that is dense and its rows are."""
+def empty_gradient(tensor: Tensor) -> Tensor:
+    """Return an empty tensor for the gradient, in the order of ``tensor`` where that is dense and its rows are."""
     empty = torch.empty_like(tensor)
     return empty if empty.stride(-1) == 1 or tensor.shape[-1] == 1 else torch.empty(tensor.shape, dtype=tensor.dtype)
 

@@ -29,6 +29,7 @@ def native_with_lse(
     window: int | None = None,
     alibi_slopes: Tensor | None = None,
     offsets: tuple[Tensor, Tensor] | None = None,
+    positions: Tensor | None = None,
     statistics: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return attention, the log-sum-exp of each row's scores, both differentiable, and statistics of each row.
@@ -36,22 +37,31 @@ def native_with_lse(
     The log-sum-exp is float32, -inf for a row without keys. ``statistics`` are names that ``regard_native.STATISTICS``
     has; they are returned as float32 (statistics, batch, heads, q_len), NaN for a row without keys.
 
-    ``window``, ``alibi_slopes`` and ``offsets`` are those of ``Scoring``; such a call is not reported to listeners, who
-    have no words for it, and code that ``torch.compile`` makes cannot hold it.
+    ``window``, ``alibi_slopes``, ``offsets`` and ``positions`` are those of ``Scoring``. A call with ``positions``
+    has no gradients and is not reported to listeners, who have no word for them.
 
     Raises:
-        UnsupportedError: what the kernels cannot take, such as another device or float64.
+        UnsupportedError: what the kernels cannot take, such as another device or float64, or gradients with
+            ``positions``.
     """
-    obstacle = native_obstacle(query, key, value, attn_bias)
+    obstacle = native_obstacle(query, key, value, attn_bias, alibi_slopes)
     if obstacle is not None:
         raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto", "sdpa" or "chunked".')
+    trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    if positions is not None and trains:
+        raise UnsupportedError(
+            "The native kernels need the usual positions in order to give gradients, got others; use torch.no_grad()."
+        )
     scale = default_scale(query, scale)
     seed = torch.randint(1 << 62, ()) if dropout_p > 0 else None
-    if torch.compiler.is_compiling() and window is None and alibi_slopes is None and offsets is None:
+    if torch.compiler.is_compiling():
         from regard.functional.impl.native_operator import native_attention
 
-        options = (causal, scale, softcap or 0.0, dropout_p, seed, list(statistics))
-        found: tuple[Tensor, Tensor, Tensor] = native_attention(query, key, value, attn_mask, attn_bias, *options)
+        q_offsets, kv_offsets = (None, None) if offsets is None else offsets
+        found: tuple[Tensor, Tensor, Tensor] = native_attention(
+            query, key, value, attn_mask, attn_bias, alibi_slopes, positions, q_offsets, kv_offsets, seed,
+            causal, window, scale, softcap or 0.0, dropout_p, list(statistics),
+        )  # fmt: skip
         return found
     scoring = Scoring(
         scale=scale,
@@ -62,10 +72,11 @@ def native_with_lse(
         window=window,
         alibi_slopes=alibi_slopes,
         offsets=offsets,
+        positions=positions,
         dropout_p=dropout_p,
         seed=0 if seed is None else int(seed),
     )
-    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+    if trains:
         output, lse, taken = _Native.apply(query, key, value, scoring, tuple(statistics))  # type: ignore[no-untyped-call]
         return output, lse, taken
     return run_forward(query, key, value, scoring, statistics)
@@ -75,13 +86,12 @@ def run_forward(
     query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, statistics: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the kernel and report it."""
-    reports = bool(taps.LISTENERS) and scoring.has_words
+    reports = bool(taps.LISTENERS) and scoring.positions is None
     names = (*statistics, *taps.wanted()) if reports else tuple(statistics)
     output, lse, taken = forward(query, key, value, scoring, names)
     if reports:
-        heard: dict[str, Any] = {"statistics": dict(zip(names, taken.unbind(0), strict=True))}
-        masking = {name: getattr(scoring, name) for name in ("attn_mask", "attn_bias", "causal", "scale", "softcap")}
-        taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **masking, **heard}, (output, lse))
+        heard: dict[str, Any] = {"statistics": dict(zip(names, taken.unbind(0), strict=True)), **scoring.reported}
+        taps.report(taps.NATIVE, {"query": query, "key": key, "value": value, **heard}, (output, lse))
     return output, lse, taken[: len(statistics)]
 
 
@@ -100,7 +110,7 @@ def run_backward(
     grads = backward(
         query, key, value, scoring, output=output, lse=lse, grad_output=grad_output, grad_lse=grad_lse
     )  # fmt: skip
-    if taps.LISTENERS and scoring.has_words:
+    if taps.LISTENERS:
         taps.report(taps.NATIVE_BACKWARD, {"out": output, "grad_out": grad_output}, grads)
     return grads
 

@@ -1,8 +1,9 @@
 """Where the native kernels are faster than PyTorch's: what ``impl="auto"`` goes by.
 
 The table holds, for each type, the least work for which they were, as measured by ``regard doctor --tune``; what that
-measures on a machine takes the place of the built-in figures there. On a processor that nobody measured, such as one
-whose matrix units PyTorch uses and these kernels do not, they are not chosen.
+measures on a machine takes the place of the built-in figures there, for as long as PyTorch, the number of threads and
+the instruction set are those that it was measured under. On a processor that nobody measured, such as one whose matrix
+units PyTorch uses and these kernels do not, they are not chosen.
 """
 
 import json
@@ -20,10 +21,12 @@ from regard.functional.impl.torch_private import constant_when_compiled, has_amx
 
 __all__ = [
     "MOST_DECODED",
+    "Conditions",
     "Region",
     "load_region",
     "native_trains",
     "native_wins",
+    "outdated_region",
     "region_origin",
     "region_path",
     "this_machine",
@@ -31,6 +34,34 @@ __all__ = [
 
 MOST_DECODED = 16
 """Queries of a sequence up to which a call without gradients counts as decoding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What times depend on beside the processor.
+
+    Attributes:
+        torch: version of PyTorch.
+        threads: how many PyTorch uses.
+        instruction_set: of the native kernels.
+    """
+
+    torch: str
+    threads: int
+    instruction_set: str
+
+    @classmethod
+    def now(cls) -> "Conditions":
+        """Return those of this process.
+
+        Raises:
+            UnsupportedError: ``regard-native`` is not installed.
+        """
+        return cls(torch=torch.__version__, threads=torch.get_num_threads(), instruction_set=instruction_set())
+
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"torch {self.torch}, {threads} and {self.instruction_set}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +75,7 @@ class Region:
         training: for calls with gradients.
         decode: for calls without gradients and with at most ``MOST_DECODED`` queries, whose time goes into reading keys
             and values; None where they were not judged by themselves, then ``forward`` holds for them.
+        conditions: what it was measured under; None where that is not known.
 
     Raises:
         ArgumentError: a figure that is neither None nor a whole number above 0.
@@ -52,10 +84,11 @@ class Region:
     forward: dict[str, int | None]
     training: dict[str, int | None]
     decode: dict[str, int | None] | None = None
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
-        for name, figures in asdict(self).items():
-            for dtype, least in (figures or {}).items():
+        for name in ("forward", "training", "decode"):
+            for dtype, least in (getattr(self, name) or {}).items():
                 if least is not None and (type(least) is not int or least < 1):
                     raise ArgumentError(f"{name} of {dtype} must be a whole number above 0 or None, got {least!r}.")
 
@@ -104,11 +137,12 @@ def load_region(path: Path) -> Region:
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        decode = held.get("decode")  # files older than this figure lack it
+        decode, conditions = held.get("decode"), held.get("conditions")  # files older than these lack them
         return Region(
             forward=dict(held["forward"]),
             training=dict(held["training"]),
             decode=None if decode is None else dict(decode),
+            conditions=None if conditions is None else Conditions(**conditions),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArgumentError(
@@ -117,12 +151,25 @@ def load_region(path: Path) -> Region:
         ) from None
 
 
-def native_wins(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None, trains: bool) -> bool:
-    """Return whether the native kernels can run this call and are the fastest at it."""
-    if native_obstacle(query, key, value, attn_bias) is not None:
+def native_wins(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    trains: bool,
+    attn_bias: Tensor | None = None,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
+) -> bool:
+    """Return whether the native kernels can run this call and are the fastest at it.
+
+    Of a window only the work within counts, though the other kernels compute all of it.
+    """
+    if native_obstacle(query, key, value, attn_bias, alibi_slopes) is not None:
         return False
     least = _least_work(query.dtype, trains, query.shape[2] <= MOST_DECODED)
-    return least is not None and query.numel() * key.shape[2] >= least
+    seen = key.shape[2] if window is None else min(window, key.shape[2])
+    return least is not None and query.numel() * seen >= least
 
 
 def native_trains(dtype: torch.dtype) -> bool:
@@ -137,20 +184,58 @@ def _least_work(dtype: torch.dtype, trains: bool, decodes: bool) -> int | None:
 
 
 def this_machine() -> Region:
-    """Return the figures that hold on this machine."""
-    return _read_once()
+    """Return the figures that hold on this machine, with as many threads as PyTorch uses now.
+
+    Raises:
+        ArgumentError: a file that does not hold what ``regard doctor --tune`` wrote.
+    """
+    return _read_once(torch.get_num_threads())
 
 
 @cache
-def _read_once() -> Region:
-    origin = region_origin()
-    if origin == "measured":
-        return load_region(region_path())
-    return _MEASURED[instruction_set()] if origin == "built in" else _NEVER
+def _read_once(threads: int) -> Region:
+    held = _held()
+    if held is not None and _holds(held):
+        return held
+    return _MEASURED[instruction_set()] if _is_built_in() else _NEVER
 
 
 def region_origin() -> str:
-    """Return where the figures come from: a file (``"measured"``), regard (``"built in"``) or nowhere (``"none"``)."""
-    if region_path().exists():
+    """Return where the figures come from: a file (``"measured"``), regard (``"built in"``) or nowhere (``"none"``).
+
+    Raises:
+        ArgumentError: as for ``this_machine``.
+    """
+    held = _held()
+    if held is not None and _holds(held):
         return "measured"
-    return "none" if has_amx() or instruction_set() not in _MEASURED else "built in"
+    return "built in" if _is_built_in() else "none"
+
+
+def outdated_region() -> str | None:
+    """Return in one sentence why figures that were measured are not used here; None where they are, or none were.
+
+    Raises:
+        ArgumentError: as for ``this_machine``.
+    """
+    held = _held()
+    if held is None or _holds(held):
+        return None
+    under = "what is not known" if held.conditions is None else str(held.conditions)
+    return (
+        f"{region_path()} must have been measured under {Conditions.now()} to be used, got {under}; "
+        "measure again: `regard doctor --tune`."
+    )
+
+
+def _held() -> Region | None:
+    path = region_path()
+    return load_region(path) if path.exists() else None
+
+
+def _holds(region: Region) -> bool:
+    return region.conditions == Conditions.now()
+
+
+def _is_built_in() -> bool:
+    return instruction_set() in _MEASURED and not has_amx()

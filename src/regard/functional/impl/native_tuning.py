@@ -81,6 +81,7 @@ class Rung:
         native_s: median time of the native kernels.
         sdpa_s: median time of PyTorch's.
         ratio: median over the rounds of native time / PyTorch's time; below 1 the native kernels are faster.
+        upper_ratio: the upper quartile of the same; a size is won where this is below 1, so that noise wins none.
         num_rounds: rounds that were measured.
     """
 
@@ -90,6 +91,7 @@ class Rung:
     native_s: float
     sdpa_s: float
     ratio: float
+    upper_ratio: float
     num_rounds: int
 
 
@@ -221,13 +223,15 @@ def _measure(mode: str, dtype: str, size: Size, watch: _Watch) -> Rung:
         for trial in trials if number % 2 == 0 else reversed(trials):
             taken[trial.impl].append(watch(trial, repeats[trial.impl]))
     native, sdpa = (taken[impl] for impl in PEERS)
+    ratios = [one / other for one, other in zip(native, sdpa, strict=True)]
     return Rung(
         mode=mode,
         dtype=dtype,
         size=size,
         native_s=statistics.median(native),
         sdpa_s=statistics.median(sdpa),
-        ratio=statistics.median(one / other for one, other in zip(native, sdpa, strict=True)),
+        ratio=statistics.median(ratios),
+        upper_ratio=statistics.quantiles(ratios, n=4, method="inclusive")[2],
         num_rounds=rounds,
     )
 
@@ -287,10 +291,10 @@ def _region(rungs: Sequence[Rung]) -> Region:
     for mode, dtype in dict.fromkeys((rung.mode, rung.dtype) for rung in rungs):
         measured = [rung for rung in rungs if (rung.mode, rung.dtype) == (mode, dtype)]
         figures[mode][dtype] = _least_work(measured)
-    return Region(**figures)
+    return Region(forward=figures["forward"], training=figures["training"], decode=figures["decode"])
 
 
 def _least_work(rungs: Sequence[Rung]) -> int | None:
     """Return the least work from which the native kernels win at every size, or None where they lose at the largest."""
-    lost = max((rung.size.work for rung in rungs if not rung.ratio < 1), default=0)
+    lost = max((rung.size.work for rung in rungs if not rung.upper_ratio < 1), default=0)
     return min((rung.size.work for rung in rungs if rung.size.work > lost), default=None)

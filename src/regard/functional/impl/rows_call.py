@@ -29,6 +29,8 @@ class RowsCall:
     attn_mask: Tensor | None
     attn_bias: Tensor | None
     causal: bool
+    window: int | None = None
+    alibi_slopes: Tensor | None = None
     scale: float
     softcap: float | None
     positions: range | Tensor
@@ -78,6 +80,8 @@ class RowsCall:
             attn_mask=self.attn_mask,
             attn_bias=self.attn_bias,
             causal=self.causal,
+            window=self.window,
+            alibi_slopes=self.alibi_slopes,
             scale=self.scale,
             softcap=self.softcap,
             positions=self.positions,
@@ -94,6 +98,8 @@ class RowsCall:
             attn_mask=self.attn_mask,
             attn_bias=self.attn_bias,
             causal=self.causal,
+            window=self.window,
+            alibi_slopes=self.alibi_slopes,
             softcap=self.softcap,
             positions=None if isinstance(self.positions, range) else self.positions,
         )
@@ -107,13 +113,15 @@ class RowsCall:
     @cached_property
     def num_keys(self) -> Tensor:
         """How many keys each row may see, int64 (batch or 1, heads or 1, rows)."""
-        positions = positions_of(self.positions, self.key.device) if self.causal else None
+        limited = self.causal or self.window is not None
+        positions = positions_of(self.positions, self.key.device) if limited else None
         return num_allowed_keys(
             self.attn_mask,
             self.causal,
             q_len=self.query.shape[2],
             kv_len=self.key.shape[2],
             attn_bias=self.attn_bias,
+            window=self.window,
             positions=positions,
             device=self.key.device,
         )

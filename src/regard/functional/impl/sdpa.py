@@ -1,6 +1,7 @@
 """PyTorch's ``scaled_dot_product_attention``, called so that its fused kernel stays and its dark corners stay dark."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -9,19 +10,19 @@ from torch import Tensor
 
 from regard._errors import UnsupportedError
 from regard.functional.impl.torch_private import scaled_above_zero
-from regard.functional.masks import as_bias, causal_mask, combine
+from regard.functional.masks import as_bias, causal_mask, combine, distances, sliding_window_mask
 
 __all__ = ["sdpa", "stays_fused"]
 
 
-def stays_fused(query: Tensor, attn_bias: Tensor | None, softcap: float | None, dropout_p: float) -> bool:
+def stays_fused(query: Tensor, biases: Iterable[Tensor | None], softcap: float | None, dropout_p: float) -> bool:
     """Return whether PyTorch computes this call without the matrix of weights, as far as can be told beforehand.
 
     On a CPU, dropout of the weights and a bias that needs a gradient make PyTorch fall back to the plain mathematics.
     """
     if softcap is not None:
         return False
-    trains_bias = attn_bias is not None and attn_bias.requires_grad and torch.is_grad_enabled()
+    trains_bias = torch.is_grad_enabled() and any(bias is not None and bias.requires_grad for bias in biases)
     return query.device.type != "cpu" or not (dropout_p > 0 or trains_bias)
 
 
@@ -33,6 +34,8 @@ def sdpa(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
@@ -40,7 +43,8 @@ def sdpa(
     """Return attention by PyTorch's own function; arguments as ``regard.functional.attention``, masks of four axes.
 
     Where a mask or bias meets ``causal``, or the lengths differ, one mask of q_len × kv_len is built: kernels disagree
-    on a mask together with ``is_causal``, and all of them align ``is_causal`` at the top left. ``chunked`` needs none.
+    on a mask together with ``is_causal``, and all of them align ``is_causal`` at the top left. So it is for a window;
+    slopes become a bias of as many numbers for each head. ``chunked`` needs none.
 
     Raises:
         UnsupportedError: ``softcap``, which PyTorch's function does not have.
@@ -54,7 +58,9 @@ def sdpa(
     ):  # the CPU kernel divides by the number of rows and takes the process down
         return query.new_zeros(*query.shape[:3], value.shape[3]) + 0.0 * (query.sum() + key.sum() + value.sum())
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    mask, empty, is_causal = _one_mask(query, key, attn_mask, attn_bias, causal)
+    if alibi_slopes is not None:
+        attn_bias = _with_slopes(attn_bias, alibi_slopes, query, key)
+    mask, empty, is_causal = _one_mask(query, key, attn_mask, attn_bias, causal, window)
     if is_causal:
         query, scale = scaled_above_zero(query, scale)
     value_dim = value.shape[-1]
@@ -72,14 +78,31 @@ def sdpa(
     return output if empty is None else output.masked_fill(empty, 0.0)
 
 
+def _with_slopes(bias: Tensor | None, slopes: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Return the bias with -slope · distance added, in a type that holds both."""
+    apart = distances(query.shape[2], key.shape[2], query.device)
+    lower = -slopes[None, :, None, None] * apart.to(slopes.dtype)
+    return lower if bias is None else bias + lower
+
+
 def _one_mask(
-    query: Tensor, key: Tensor, attn_mask: Tensor | None, attn_bias: Tensor | None, causal: bool
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None,
+    attn_bias: Tensor | None,
+    causal: bool,
+    window: int | None,
 ) -> tuple[Tensor | None, Tensor | None, bool]:
     """Return the mask for the kernel, the rows (…, q_len, 1) whose output is to be zeroed, and ``is_causal``."""
     q_len, kv_len = query.shape[2], key.shape[2]
-    if causal and (q_len == 1 or q_len == kv_len) and attn_mask is None and attn_bias is None:
+    if causal and (q_len == 1 or q_len == kv_len) and attn_mask is None and attn_bias is None and window is None:
         return None, None, q_len > 1
-    keep = combine(attn_mask, causal_mask(q_len, kv_len, query.device)[None, None] if causal and q_len > 1 else None)
+    near = None
+    if window is not None:
+        near = sliding_window_mask(q_len, kv_len, window=window, causal=causal, device=query.device)[None, None]
+    elif causal and q_len > 1:
+        near = causal_mask(q_len, kv_len, query.device)[None, None]
+    keep = combine(attn_mask, near)
     if keep is None and attn_bias is None:
         return None, None, False
     empty = None

@@ -23,7 +23,7 @@ from regard.functional.impl.sdpa import sdpa
 from regard.functional.impl.torch_private import flash_with_lse
 from regard.functional.masks import as_bias
 
-__all__ = ["by_identities", "fused_obstacle"]
+__all__ = ["NAMED_KEYS", "by_identities", "fused_obstacle", "weight_on"]
 
 NAMED_KEYS = ("first_mass", "self_mass", "previous_mass")
 _WIDTH = 16  # kernels work on multiples of this many columns
@@ -35,8 +35,8 @@ def fused_obstacle(call: RowsCall, statistic: str) -> str | None:
         return None
     if statistic not in _IDENTITIES:
         return "a pass over all scores, which no identity replaces"
-    if call.softcap is not None or call.attn_bias is not None:
-        return "scores without bias and softcap"
+    if any(part is not None for part in (call.softcap, call.attn_bias, call.window, call.alibi_slopes)):
+        return "scores without bias, softcap, window and slopes"
     square = isinstance(call.positions, range) and len(call.positions) == call.key.shape[2]
     if call.causal and (call.attn_mask is not None or not square):
         return "a call that is causal or masked but not both, and causal with all rows and equal lengths"
@@ -57,7 +57,7 @@ def by_identities(call: RowsCall, wanted: Set[str]) -> dict[str, Tensor]:
     if "collision" in wanted:
         _, doubled = _flash(call, call.key, scale=2.0 * call.scale)
         found["collision"] = torch.exp(doubled - 2.0 * lse)
-    found |= {name: _weight_on(call, lse, name) for name in NAMED_KEYS if name in wanted}
+    found |= {name: weight_on(call, lse, name) for name in NAMED_KEYS if name in wanted}
     return {name: found[name] for name in wanted} | {"lse": lse}
 
 
@@ -101,7 +101,7 @@ def _all_keys(mask: Tensor, key: Tensor) -> Tensor:
     return mask.expand(*mask.shape[:3], key.shape[2])
 
 
-def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
+def weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
     """Return the weight on one key per row, exp(s_ij - lse_i); where there is no such key the value is not defined."""
     own = positions_of(call.positions, call.key.device)
     keys = {"first_mass": torch.zeros_like(own), "self_mass": own}.get(name, own - 1)
@@ -113,9 +113,18 @@ def _weight_on(call: RowsCall, lse: Tensor, name: str) -> Tensor:
         scores = call.softcap * torch.tanh(scores / call.softcap)
     if call.attn_bias is not None:
         scores = scores + pick_entries(call.attn_bias, at)
+    if call.alibi_slopes is not None:
+        scores = scores - call.alibi_slopes.to(scores.dtype)[:, None] * _broadcast(own - keys).abs()
+    if call.window is not None:
+        scores = scores.masked_fill(_broadcast(own - keys).abs() >= call.window, -torch.inf)
     if call.attn_mask is not None:
         scores = scores.masked_fill(~pick_entries(call.attn_mask, at), -torch.inf)
     return torch.exp(scores - lse)
+
+
+def _broadcast(numbers: Tensor) -> Tensor:
+    """Turn (rows,) or (batch, rows) into what broadcasts to (batch, heads, rows)."""
+    return numbers if numbers.ndim == 1 else numbers[:, None]
 
 
 _BY_VALUES = {"entropy", "expected_position", "distance"}

@@ -37,8 +37,11 @@ def triton_with_lse(
     attn_mask: Tensor | None = None,
     attn_bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    dropout_p: float = 0.0,
     statistics: Sequence[str] = (),
 ) -> tuple[
     Float[Tensor, "batch heads q_len value_dim"],
@@ -57,8 +60,11 @@ def triton_with_lse(
         attn_mask: bool, True = may attend, broadcasts to (batch, heads, q_len, kv_len) and is never expanded.
         attn_bias: float, likewise; it must not need a gradient.
         causal: as for ``attention``, aligned at the bottom right.
+        window: must be None, which these kernels do not have.
+        alibi_slopes: must be None, likewise.
         scale: factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, no limit by default.
+        dropout_p: must be 0.
         statistics: names out of ``STATISTICS``.
 
     Returns:
@@ -75,7 +81,9 @@ def triton_with_lse(
     unknown = [name for name in statistics if name not in STATISTICS]
     if unknown:
         raise ArgumentError(f"statistics must be names out of {', '.join(STATISTICS)}; got {unknown}.")
-    obstacle = triton_obstacle(query, key, value, attn_bias=attn_bias)
+    obstacle = triton_obstacle(query, key, value, attn_bias=attn_bias, dropout_p=dropout_p)
+    if obstacle is None and (window is not None or alibi_slopes is not None):
+        obstacle = "a call without window and slopes"
     if obstacle is not None:
         raise UnsupportedError(
             f"The Triton kernels need {obstacle}; got query, key and value of {query.dtype} on {query.device}, "
