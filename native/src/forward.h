@@ -9,7 +9,7 @@
 
 namespace regard::REGARD_ISA {
 
-constexpr int64_t kRows = 60;   // a multiple of kTileRows
+constexpr int64_t kRows = kBlockRows;
 constexpr int64_t kKeys = 256;  // a multiple of kPanel
 constexpr int64_t kFewRows = 4;
 
