@@ -60,6 +60,23 @@ def install() -> bool:
         )
 
 
+def build(folder: Path, *options: str) -> Path:
+    """Build the library alone into ``folder``, with options for CMake; compile only what changed; return its path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # CMake may be a wheel
+    generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
+    cmake = shutil.which("cmake", path=path) or "cmake"
+    for arguments in (
+        ["-S", str(ROOT / "native"), "-B", str(folder), *generator, *options],
+        ["--build", str(folder), "--parallel"],
+    ):
+        done = subprocess.run(
+            [cmake, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(f"{done.stdout}{done.stderr}native: CMake failed; its reason stands above.")
+    return folder / "libregard_native.so"
+
+
 def missing_tools() -> list[str]:
     """Return what pip has to install for the build: CMake and Ninja where the machine has none."""
     from scikit_build_core.build import get_requires_for_build_wheel
