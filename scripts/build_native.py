@@ -62,19 +62,24 @@ def install() -> bool:
 
 def build(folder: Path, *options: str) -> Path:
     """Build the library alone into ``folder``, with options for CMake; compile only what changed; return its path."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # CMake may be a wheel
-    generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
-    cmake = shutil.which("cmake", path=path) or "cmake"
-    for arguments in (
-        ["-S", str(ROOT / "native"), "-B", str(folder), *generator, *options],
-        ["--build", str(folder), "--parallel"],
-    ):
-        done = subprocess.run(
-            [cmake, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
+    generator = ["-G", "Ninja"] if tool("ninja") else []
+    configure = ["-S", str(ROOT / "native"), "-B", str(folder), *generator, *options]
+    for arguments in (configure, ["--build", str(folder), "--parallel"]):
+        command = [tool("cmake") or "cmake", *arguments]
+        environment = {**os.environ, "PATH": _path()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stdout}{done.stderr}native: CMake failed; its reason stands above.")
     return folder / "libregard_native.so"
+
+
+def tool(name: str) -> str | None:
+    """Return CMake or Ninja, which may be a wheel beside this Python, or None."""
+    return shutil.which(name, path=_path())
+
+
+def _path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def missing_tools() -> list[str]:

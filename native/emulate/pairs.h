@@ -4,8 +4,11 @@
 
 namespace regard::REGARD_ISA {
 
-// As the instructions do, denormal numbers are 0.
-REGARD_INLINE Vec flushed(Vec value) { return (Vec)((((Bits)value & 0x7f800000u) != 0u) & (Ints)value); }
+// As the instructions do, denormal numbers are 0, of the same sign.
+REGARD_INLINE Vec flushed(Vec value) {
+    const Bits kept = (Bits)(((Bits)value & 0x7f800000u) != 0u) | 0x80000000u;
+    return (Vec)((Bits)value & kept);
+}
 
 // The two numbers of each pair.
 struct Unpacked {

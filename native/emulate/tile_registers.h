@@ -85,7 +85,8 @@ static void zero_tile() {
         for (uint32_t& element : row) element = 0;
 }
 
-// A product of two bfloat16 is exact in float32, so that it makes no difference whether it is added in one step.
+// A product of two bfloat16 is exact in float32, so that it makes no difference whether it is added in one step, but where
+// the product itself is denormal.
 template <int kSum, int kLeft, int kRight>
 static void add_tile_product() {
     static_assert(kSum != kLeft && kSum != kRight && kLeft != kRight, "the three tiles of a product must differ");

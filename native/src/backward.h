@@ -36,7 +36,7 @@ class Backward {
         {
             Arena arena(bytes());
             Thread thread(*this, arena);
-            const Units<Arithmetic> units;
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < plan_.units * plan_.splits; ++task)
                 thread.run(task / plan_.splits, task % plan_.splits, partial + task * group_ * part * (parts > 0));

@@ -91,7 +91,7 @@ class Forward {
             Arena arena(packed_bytes(keys) + RowBlock<Arithmetic>::bytes(call_));
             const Packed<Arithmetic> packed = take_packed(arena, keys);
             RowBlock<Arithmetic> block(call_, arena);
-            const Units<Arithmetic> units;
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t index = 0; index < units_; ++index) {
                 const Unit unit(call_, index);
@@ -115,7 +115,7 @@ class Forward {
             Packed<Arithmetic> own = packed;
             own.scratch = arena.take<Element>(kPanel * sizes_.depth);
             RowBlock<Arithmetic> block(call_, arena);
-            const Units<Arithmetic> units;
+            const MatrixUnits<Arithmetic> held;
             for (int64_t index = 0; index < units_; ++index) {
                 const Unit unit(call_, index);
                 const int64_t kv_len = unit.sequence.kv_len;
@@ -145,7 +145,7 @@ class Forward {
             Arena arena(packed_bytes(kKeys) + RowBlock<Arithmetic>::bytes(call_));
             const Packed<Arithmetic> packed = take_packed(arena, kKeys);
             RowBlock<Arithmetic> block(call_, arena);
-            const Units<Arithmetic> units;
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < units_ * splits; ++task) {
                 const Unit unit(call_, task / splits);

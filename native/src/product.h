@@ -21,10 +21,10 @@ constexpr int kTileRows = 6, kTileVectors = 2;  // 12 accumulators of 16 registe
 #endif
 constexpr int kPanel = kTileVectors * kWidth;  // columns of a tile
 #if defined(REGARD_TILES)
-constexpr int kBlockRows = 64;    // rows that are computed together: whole tiles
+constexpr int kBlockRows = 64;   // rows that are computed together: whole tiles
 constexpr int kFewTileRows = 4;  // as in decoding, where reading `b` takes the time: not worth a tile
 #else
-constexpr int kBlockRows = 60;
+constexpr int kBlockRows = 60;  // rows that are computed together: whole tiles
 #endif
 
 // One float an element.
@@ -141,12 +141,12 @@ static void product(const typename Arithmetic::Element* a, int64_t a_row, int64_
 
 // What a thread holds while it computes products: the registers of the matrix units, where the arithmetic has them.
 template <class Arithmetic>
-struct Units {
-    Units() {}
+struct MatrixUnits {
+    MatrixUnits() {}
 };
 #if defined(REGARD_TILES)
 template <>
-struct Units<Pairs> : TileRegisters {};
+struct MatrixUnits<Pairs> : TileRegisters {};
 #endif
 
 }  // namespace regard::REGARD_ISA

@@ -34,8 +34,8 @@ def build_native() -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "scripts")
         module = importlib.import_module("build_native")
-    if module.compiler() is None:
-        pytest.skip("needs a C++ compiler, which builds the tiles that the tests emulate")
+    if module.compiler() is None or module.tool("cmake") is None:
+        pytest.skip("needs a C++ compiler and CMake, which build the tiles that the tests emulate")
     return module
 
 
