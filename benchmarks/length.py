@@ -11,17 +11,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any
 
 import torch
 from measure import collect, compare, timed
 from memory import in_fresh_process, peak_bytes, unmeasurable
 from minilm import Batch, transformers_model
-from report import Report, Table, parser
+from report import Report, Table, add_peer_option, only, parser
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2Model
 
+from regard.functional.impl.native import native_available
 from regard.observe import watch
 
 __all__ = ["main"]
@@ -29,11 +30,13 @@ __all__ = ["main"]
 _QUESTION = "What does watching long sequences cost, and what does one head's whole map cost?"
 _ON_REQUEST = "all weights of one head, MiniLM, on request"
 _MASSES = ("entropy", "collision", "first_mass", "self_mass")
-_WATCHED: dict[str, Literal["all"] | int | None] = {
-    "off": None,
-    "watch, entropy, collision and masses": "all",
-    "watch, 64 sampled rows": 64,
+_OFF = "off"
+_WATCHED: dict[str, dict[str, Any]] = {
+    "watch, entropy, collision and masses": {"rows": "all"},
+    "watch, 64 sampled rows": {"rows": 64},
 }
+if native_available():
+    _WATCHED["native kernels, entropy, collision and masses"] = {"kernel": "native"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__ or "", rounds=5)
     made.add_argument("--case", nargs="*", default=[], metavar="WORD", help="only cases whose names hold every WORD")
+    add_peer_option(made)
     made.add_argument("--peak", nargs=2, metavar=("CASE", "PEER"), help="only print one peer's peak memory, in bytes")
     options = made.parse_args()
     cases = _cases(options.quick)
@@ -117,17 +121,16 @@ def _vectors(length: int) -> Tensor:
 
 def _peers(case: Case) -> dict[str, Callable[[], Callable[[], object]]]:
     """Return name -> what makes the step of the peer."""
-    found: dict[str, Callable[[], Callable[[], object]]] = {
-        name: partial(_step, case, rows) for name, rows in _WATCHED.items()
-    }
+    found: dict[str, Callable[[], Callable[[], object]]] = {_OFF: partial(_step, case, None)}
+    found |= {name: partial(_step, case, options) for name, options in _WATCHED.items()}
     if case.eager:
         found["eager"] = partial(_eager_step, case)
     return found
 
 
-def _step(case: Case, rows: Literal["all"] | int | None) -> Callable[[], object]:
+def _step(case: Case, options: dict[str, Any] | None) -> Callable[[], object]:
     model, inputs = case.make(), case.inputs()
-    watching: AbstractContextManager[object] = nullcontext() if rows is None else watch(model, _MASSES, rows=rows)
+    watching: AbstractContextManager[object] = nullcontext() if options is None else watch(model, _MASSES, **options)
 
     def step() -> None:
         with torch.no_grad(), watching:
@@ -149,7 +152,8 @@ def _eager_step(case: Case) -> Callable[[], object]:
 
 
 def _table(case: Case, options: argparse.Namespace, report: Report) -> Table:
-    steps = {name: partial(timed, make()) for name, make in _peers(case).items()}
+    peers = only(_peers(case), options.peer)
+    steps = {name: partial(timed, make()) for name, make in peers.items()}
     rounds, most = (1, None) if options.quick else (options.rounds, 2 * options.rounds)
     samples = collect(steps, rounds=rounds, most_rounds=most, warm_ups=1, tell=report.tell)
     peaks: dict[str, int] = {}

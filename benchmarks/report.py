@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from measure import MAX_WAITING, Comparison
 from rich.console import Console
@@ -16,7 +16,9 @@ from rich.table import Table as RichTable
 from regard.train import choose_hardware
 from regard.train.hardware import git_commit, versions
 
-__all__ = ["Report", "Table", "parser"]
+__all__ = ["Report", "Table", "add_peer_option", "only", "parser"]
+
+Peer = TypeVar("Peer")
 
 _MEGA = 1e6
 _WIDTH = 160  # a table is never folded, also where the output is a file
@@ -162,6 +164,23 @@ def parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to FILE")
     return made
+
+
+def add_peer_option(options: argparse.ArgumentParser) -> None:
+    """Let a benchmark be asked for some of its peers."""
+    options.add_argument(
+        "--peer", nargs="*", default=[], metavar="TEXT", help="beside the first, only peers whose names hold a TEXT"
+    )
+
+
+def only(peers: Mapping[str, Peer], wanted: Sequence[str]) -> dict[str, Peer]:
+    """Return the first peer, which the others are held against, and those whose names hold one of ``wanted``."""
+    first = next(iter(peers))
+    return {name: peer for name, peer in peers.items() if not wanted or name == first or _holds(name, wanted)}
+
+
+def _holds(name: str, texts: Sequence[str]) -> bool:
+    return any(text in name for text in texts)
 
 
 def _machine() -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from measure import collect, compare, timed
 from memory import in_fresh_process, peak_bytes, unmeasurable
 from minilm import Batch, TransformersClassifier, our_model, transformers_model
-from report import Report, Table, parser
+from report import Report, Table, add_peer_option, only, parser
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -114,6 +114,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     made = parser(__doc__ or "", rounds=9)
     made.add_argument("--case", nargs="*", default=[], metavar="WORD", help="only cases whose names hold every WORD")
+    add_peer_option(made)
     made.add_argument("--peak", nargs=2, metavar=("CASE", "PEER"), help="only print one peer's peak memory, in bytes")
     return made.parse_args()
 
@@ -137,7 +138,7 @@ def _listed(cases: Sequence[Case]) -> str:
 
 
 def _table(case: Case, options: argparse.Namespace, report: Report, *, with_memory: bool) -> Table:
-    peers = _PEERS[case.family]
+    peers = only(_PEERS[case.family], options.peer)
     batch = Batch.read(case.num_tokens, case.batch_size)
     models = {eager: _model(case, eager=eager) for eager in {peer.eager for peer in peers.values()}}
     steps = {name: partial(timed, Step(case, peer, models[peer.eager], batch)) for name, peer in peers.items()}

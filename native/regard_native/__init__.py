@@ -17,6 +17,7 @@ __all__ = [
     "Call",
     "Side",
     "Tensor",
+    "forced_instruction_set",
     "instruction_set",
     "instruction_sets",
     "run",
@@ -96,7 +97,7 @@ class Call(ctypes.Structure):
 
 @functools.cache
 def instruction_sets() -> tuple[str, ...]:
-    """Return the instruction sets that this processor and this library have, the most capable first."""
+    """Return the instruction sets that this processor and this library have, the fastest first."""
     names: list[str] = []
     while (name := _library().regard_isa(len(names))) is not None:
         names.append(name.decode())
@@ -104,28 +105,41 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def run(kernel: str, call: Call) -> None:
-    """Run ``"forward"``, ``"backward"`` or ``"columns"`` on what ``call`` points to, with the instruction set chosen.
+    """Run ``"forward"``, ``"backward"`` or ``"columns"`` on what ``call`` points to.
 
     Raises:
         RuntimeError: the library was built for another version of ``Call``.
     """
-    code = getattr(_library(), f"regard_{kernel}")(ctypes.byref(call), instruction_set().encode())
+    forced = forced_instruction_set()
+    name = None if forced is None else forced.encode()  # None: the library takes the fastest one for this call
+    code = getattr(_library(), f"regard_{kernel}")(ctypes.byref(call), name)
     if code:
         raise RuntimeError(f"regard_native and its library must be of one version, got code {code}; install it again.")
 
 
 @functools.cache
-def instruction_set() -> str:
-    """Return the instruction set that is used: the most capable one, or the one that REGARD_ISA names.
+def forced_instruction_set() -> str | None:
+    """Return the instruction set that REGARD_ISA names, or None.
 
     Raises:
         RuntimeError: REGARD_ISA names none of ``instruction_sets()``.
     """
+    wanted = os.environ.get("REGARD_ISA") or None
     names = instruction_sets()
-    wanted = os.environ.get("REGARD_ISA") or names[0]
-    if wanted not in names:
+    if wanted is not None and wanted not in names:
         raise RuntimeError(f"REGARD_ISA must be one of {', '.join(names)} on this machine, got {wanted!r}.")
     return wanted
+
+
+def instruction_set() -> str:
+    """Return the instruction set that is used: the one that REGARD_ISA names, else the fastest one.
+
+    Where none is named, a call with few queries may run on another one of ``instruction_sets()``.
+
+    Raises:
+        RuntimeError: REGARD_ISA names none of ``instruction_sets()``.
+    """
+    return forced_instruction_set() or instruction_sets()[0]
 
 
 @functools.cache

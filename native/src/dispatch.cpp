@@ -5,7 +5,7 @@
 
 namespace regard {
 
-// REGARD_SETS lists the instruction sets, from the most capable to the one that runs everywhere.
+// REGARD_SETS lists the instruction sets: each one has what those after it have, the last runs everywhere.
 #define SET(name)                 \
     namespace name {              \
     extern const Kernels kernels; \
@@ -19,16 +19,53 @@ namespace {
 const Kernels* const kAll[] = {REGARD_SETS};
 #undef SET
 
+// Whether a product of bfloat16 pairs takes the time of two products of floats, so that pairs win nothing and their
+// rounding costs: Intel's processors run it on one port, where AMD's run it on both.
+bool pairs_are_slow() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel");
+#else
+    return false;
+#endif
+}
+
+// The instruction sets of this processor, the fastest first.
+const Kernels* supported(int index) {
+    const Kernels* last = nullptr;
+    for (const Kernels* kernels : kAll) {
+        if (!kernels->supported()) continue;
+        if (std::strcmp(kernels->name, "avx512_bf16") == 0 && pairs_are_slow()) {
+            last = kernels;  // goes after the set that it extends
+            continue;
+        }
+        if (index-- == 0) return kernels;
+        if (last && index-- == 0) return last;
+        last = nullptr;
+    }
+    return nullptr;
+}
+
 const Kernels* find(const char* name) {
     for (const Kernels* kernels : kAll)
         if (std::strcmp(kernels->name, name) == 0) return kernels->supported() ? kernels : nullptr;
     return nullptr;
 }
 
+// Queries that share a key head up to which a call spends its time on reading keys.
+constexpr int64_t kFewRows = 16;
+
+// What runs a call fastest: keys that are read once are read as they are, in pairs even where those are slow.
+const Kernels* fastest(const Call& call) {
+    const int64_t rows = call.kv_heads ? call.q_len * (call.heads / call.kv_heads) : 0;
+    const Kernels* const pairs = call.query.dtype == kBFloat16 && rows <= kFewRows ? find("avx512_bf16") : nullptr;
+    return pairs && pairs_are_slow() ? pairs : supported(0);
+}
+
 // 0: done; 1: the structure has another size; 2: this processor or library has no such instruction set.
 int run(void (*Kernels::*kernel)(const Call&), const Call* call, const char* isa) {
     if (call->size != static_cast<int64_t>(sizeof(Call))) return 1;
-    const Kernels* const kernels = find(isa);
+    const Kernels* const kernels = isa ? find(isa) : fastest(*call);
     if (!kernels) return 2;
     (kernels->*kernel)(*call);
     return 0;
@@ -39,13 +76,13 @@ int run(void (*Kernels::*kernel)(const Call&), const Call* call, const char* isa
 
 extern "C" {
 
-// The instruction set number `index` that this processor has, the most capable first; null past the last.
+// The instruction set number `index` that this processor has, the fastest first; null past the last.
 __attribute__((visibility("default"))) const char* regard_isa(int index) {
-    for (const regard::Kernels* kernels : regard::kAll)
-        if (kernels->supported() && index-- == 0) return kernels->name;
-    return nullptr;
+    const regard::Kernels* const kernels = regard::supported(index);
+    return kernels ? kernels->name : nullptr;
 }
 
+// Each runs with the instruction set that `isa` names, with the fastest one where it is null.
 __attribute__((visibility("default"))) int regard_forward(const regard::Call* call, const char* isa) {
     return regard::run(&regard::Kernels::forward, call, isa);
 }

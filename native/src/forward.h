@@ -12,6 +12,7 @@ namespace regard::REGARD_ISA {
 constexpr int64_t kRows = kBlockRows;
 constexpr int64_t kKeys = 256;  // a multiple of kPanel
 constexpr int64_t kFewRows = 4;
+constexpr float kRoundedFrom = 1.0e6f;  // a score from which on its rounding shows in its exponential
 
 // Sizes of one call in elements of the arithmetic.
 template <class Arithmetic>
@@ -52,7 +53,7 @@ struct Packed {
         const Call& call = sequence.call;
         if (!sizes.has_value) return;
         const Rows rows = sequence.keys(call.value, kv_head, call.value_dim);
-        if (!summed_in_place<Arithmetic>(rows, sizes.columns))
+        if (!summed_in_place<Arithmetic>(rows, sizes.columns, blocks_of(sequence.num_rows(), kRows)))
             pack_summed(Arithmetic{}, rows, first, count, sizes.columns,
                         values + at / Arithmetic::kPerElement * sizes.columns);
     }
@@ -237,10 +238,18 @@ class RowBlock {
         Vec highest = load(scores);
         for (int64_t at = kWidth; at < padded; at += kWidth) highest = larger(highest, load(scores + at));
         const float high = largest(highest) * factor;
-        const float to = high > sums.shift ? high : sums.shift;
+        float to = high > sums.shift ? high : sums.shift;
         if (to == -kInfinity) {
-            if (sizes_.has_value) write_zeros(row, padded);
-            return;
+            if (!holds_nan(scores, padded)) {
+                if (sizes_.has_value) write_zeros(row, padded);
+                return;
+            }
+            to = 0.0f;  // a maximum passes NaN over, but the row has to become NaN
+        }
+        if (high > kRoundedFrom || high < -kRoundedFrom) {
+            // Multiplied and subtracted in one step, the largest score would be off its own rounded value by its rounding.
+            for (int64_t at = 0; at < padded; at += kWidth) store(scores + at, load(scores + at) * factor);
+            factor = 1.0f;
         }
         if (wanted_.any) look(sums, place, scores, first, count, padded, factor);
         const float moved = sums.move(to);
@@ -252,6 +261,17 @@ class RowBlock {
         if (!sizes_.has_value) return;
         if (call_.drop_below) drop(sequence, place, scores, first, padded);
         if constexpr (Arithmetic::kPerElement == 2) Arithmetic::narrow(scores, padded, weights_ + row * kKeys / 2);
+    }
+
+    static bool holds_nan(const float* scores, int64_t padded) {
+        Ints found = {};
+        for (int64_t at = 0; at < padded; at += kWidth) {
+            const Vec score = load(scores + at);
+            found |= score != score;
+        }
+        for (int lane = 0; lane < kWidth; ++lane)
+            if (found[lane]) return true;
+        return false;
     }
 
     void write_zeros(int64_t row, int64_t padded) {
@@ -339,7 +359,7 @@ class RowBlock {
         Vec total = sums.total, energy = sums.energy, square = sums.square;
         for (int64_t at = 0; at < padded; at += kWidth) {
             // At most 0: scores of a billion would be above their own rounded maximum otherwise.
-            const Vec below = smaller(load(scores + at) * factor - shift, Vec{});
+            const Vec below = smaller(Vec{}, load(scores + at) * factor - shift);
             const Vec found = exp2(below);
             store(scores + at, found);
             total += found;

@@ -17,7 +17,7 @@ class Forward {
         for (int64_t number = 0; number < num_sequences(call); ++number) {
             const Sequence sequence(call, number);
             most_keys_ = most(most_keys_, sequence.kv_len);
-            most_rows_ = most(most_rows_, sequence.q_len * sequence.group());
+            most_rows_ = most(most_rows_, sequence.num_rows());
         }
     }
 
@@ -41,7 +41,7 @@ class Forward {
         Sequence sequence;
         int64_t kv_head;
         Unit(const Call& call, int64_t unit) : sequence(call, unit / call.kv_heads), kv_head(unit % call.kv_heads) {}
-        int64_t num_rows() const { return sequence.q_len * sequence.group(); }
+        int64_t num_rows() const { return sequence.num_rows(); }
     };
 
     int64_t num_splits() const {
@@ -66,7 +66,9 @@ class Forward {
         const Sequence& sequence = unit.sequence;
         const Rows keys = sequence.keys(call_.key, unit.kv_head, call_.head_dim);
         const Rows values = sequence.keys(call_.value, unit.kv_head, call_.value_dim);
-        const Element* const in_place = sizes_.has_value ? summed_in_place<Arithmetic>(values, sizes_.columns) : nullptr;
+        const int64_t num_reads = blocks_of(sequence.num_rows(), kRows);
+        const Element* const in_place =
+            sizes_.has_value ? summed_in_place<Arithmetic>(values, sizes_.columns, num_reads) : nullptr;
         to = least(to, block.end_key());
         for (int64_t first = most(from, block.first_key()); first < to; first += kKeys) {
             const int64_t count = least(kKeys, to - first), at = stream ? 0 : first;

@@ -5,6 +5,8 @@
 
 namespace regard::REGARD_ISA {
 
+constexpr int64_t kFewReads = 4;
+
 REGARD_INLINE float from_bfloat16(uint16_t value) {
     const uint32_t bits = static_cast<uint32_t>(value) << 16;
     float found;
@@ -263,10 +265,12 @@ REGARD_INLINE void pack_summed(Pairs, const Rows& rows, int64_t first, int64_t c
 }
 #endif
 
-// The rows themselves where they can be read as that factor without a copy, else null.
+// The rows themselves where they can be read as that factor without a copy, else null. Rows of a head that lie apart, as
+// where heads are innermost, spread over many pages: where they are read more than a few times, a copy is faster.
 template <class Arithmetic>
-static const typename Arithmetic::Element* summed_in_place(const Rows& rows, int64_t columns) {
+static const typename Arithmetic::Element* summed_in_place(const Rows& rows, int64_t columns, int64_t num_reads) {
     if (Arithmetic::kPerElement != 1 || rows.dtype != kFloat32 || rows.width != columns) return nullptr;
+    if (rows.stride != columns && num_reads > kFewReads) return nullptr;
     return static_cast<const typename Arithmetic::Element*>(rows.data);
 }
 

@@ -100,7 +100,7 @@ static inline float finish_row(const Call& call, const RowSums& sums, int64_t at
         float* const to = call.statistics[name];
         if (!to) continue;
         float found = nothing;
-        if (!empty) {
+        if (!empty && total == total) {  // NaN among the scores is NaN in every statistic
             switch (name) {
                 case kEntropy: {
                     const float entropy = (log_total - sum(sums.energy) * inverse) * kLn2;

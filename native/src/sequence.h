@@ -22,6 +22,7 @@ struct Sequence {
     }
 
     int64_t group() const { return call.heads / call.kv_heads; }
+    int64_t num_rows() const { return q_len * group(); }  // that share a key head
 
     Rows rows(const Tensor& tensor, int64_t head, int64_t begin, int64_t count, int64_t width) const {
         const int64_t first = batch * tensor.batch + head * tensor.head + begin * tensor.row;

@@ -50,6 +50,7 @@ REGARD_INLINE void store_bits(void* to, Bits value) { *static_cast<LooseBits*>(t
 REGARD_INLINE Vec all(float value) { return Vec{} + value; }
 REGARD_INLINE Bits all_bits(uint32_t value) { return Bits{} + value; }
 
+// The larger and the smaller of two numbers; `right` where either of them is NaN, so that is where NaN has to stay.
 REGARD_INLINE Vec larger(Vec left, Vec right) {
 #if defined(__AVX512F__)
     return (Vec)_mm512_max_ps((__m512)left, (__m512)right);
@@ -105,9 +106,9 @@ REGARD_INLINE Ints int_lanes() {
     return value;
 }
 
-// 2^x for x ≤ 127: relative error below 2e-7, and exactly 0 from x = -127 down, so for -inf. `x` must not be NaN.
+// 2^x for x ≤ 127: relative error below 2e-7, and exactly 0 from x = -127 down, so for -inf; NaN of NaN.
 REGARD_INLINE Vec exp2(Vec x) {
-    x = larger(x, all(-127.0f));
+    x = larger(all(-127.0f), x);
 #if defined(__AVX512F__)
     const Vec whole = (Vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
@@ -140,7 +141,7 @@ REGARD_INLINE float log2(float x) { return __builtin_log2f(x); }
 // tanh by 1 - 2 / (1 + e^{2x}); near 0, where that loses digits, by its series.
 REGARD_INLINE Vec tanh(Vec x) {
     const Vec size = absolute(x);
-    const Vec far = 1.0f - 2.0f / (1.0f + exp2(smaller(size * (2.0f * kLog2E), all(40.0f))));
+    const Vec far = 1.0f - 2.0f / (1.0f + exp2(smaller(all(40.0f), size * (2.0f * kLog2E))));
     const Vec square = x * x;
     Vec near = all(-17.0f / 315.0f);
     near = near * square + all(2.0f / 15.0f);

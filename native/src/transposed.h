@@ -85,7 +85,7 @@ class Weights {
             hide(row, first_seeing(sequence, first_ + key) - query, end_seeing(sequence, first_ + key) - query);
             // A weight is at most 1, whatever rounding makes of scores of a billion.
             for (int64_t at = 0; at < kBlockQueries; at += kWidth)
-                store(row + at, exp2(smaller(load(row + at) - load(lse_ + query + at), Vec{})));
+                store(row + at, exp2(smaller(Vec{}, load(row + at) - load(lse_ + query + at))));
         }
     }
 

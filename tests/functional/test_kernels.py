@@ -16,7 +16,7 @@ needs_native = pytest.mark.skipif(not native.native_available(), reason="needs r
 def _read_anew(monkeypatch):
     if native.native_available():
         package = importlib.import_module("regard_native")
-        for name in ("_library", "instruction_set", "instruction_sets"):
+        for name in ("_library", "forced_instruction_set", "instruction_sets"):
             monkeypatch.setattr(package, name, getattr(package, name).__wrapped__)
 
 

@@ -22,7 +22,7 @@ HALF = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.f
 
 @pytest.fixture(params=SETS)
 def isa(request, monkeypatch):
-    monkeypatch.setattr(regard_native, "instruction_set", lambda: request.param)
+    monkeypatch.setattr(regard_native, "forced_instruction_set", lambda: request.param)
     return request.param
 
 
@@ -134,6 +134,34 @@ def test_results_do_not_depend_on_the_run(half, threads):
         output = attention(query, key, value, causal=True, impl="native")
         runs.append([output, *torch.autograd.grad(output.float().square().sum(), (query, key, value))])
     assert all(torch.equal(one, other) for run in runs[1:] for one, other in zip(runs[0], run, strict=True))
+
+
+@pytest.mark.parametrize("kv_len", [3, 40, 700])
+@pytest.mark.parametrize("what", ["query", "key"])
+def test_nan_reaches_the_rows_that_see_it_and_no_other(isa, half, kv_len, what):
+    query, key, value = torch.randn(1, 2, 9, 24), torch.randn(1, 2, kv_len, 24), torch.randn(1, 2, kv_len, 16)
+    keep = torch.ones(9, kv_len, dtype=torch.bool)
+    keep[:5, 1] = False
+    expected = torch.zeros(1, 2, 9, dtype=torch.bool)
+    if what == "query":
+        query[0, 1, 2, 5] = torch.nan
+        expected[0, 1, 2] = True
+    else:
+        key[0, 1, 1, 5] = torch.nan
+        expected[0, 1, 5:] = True
+    tensors = [tensor.to(half) for tensor in (query, key, value)]
+    output, lse, statistics = native_with_lse(*tensors, attn_mask=keep[None, None], statistics=("entropy", "max_score"))
+    assert torch.equal(output.isnan().all(-1), expected)
+    assert torch.equal(output.isnan().any(-1), expected)
+    assert all(torch.equal(found.isnan(), expected) for found in (lse, *statistics))
+
+
+@pytest.mark.parametrize("size", [1e5, 1e10, 1e15])
+def test_the_largest_of_huge_scores_keeps_its_weight(isa, size):
+    query, key, value = torch.randn(1, 2, 60, 24) * size, torch.randn(1, 2, 700, 24) * size, torch.randn(1, 2, 700, 16)
+    largest = (query.double() @ key.double().mT).argmax(-1)
+    expected = value.gather(2, largest[..., None].expand(1, 2, 60, 16))
+    torch.testing.assert_close(attention(query, key, value, impl="native"), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("layout", ["heads inside", "every other", "reversed axes", "expanded"])

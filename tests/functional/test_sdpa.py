@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regard.functional import reference
+from regard.functional import attention, reference
 from regard.functional.impl.sdpa import _open_empty_rows
 
 
@@ -28,3 +28,22 @@ def test_opened_rows_zeroed_afterwards_give_the_reference_and_its_gradients(with
     found, wanted = (torch.autograd.grad(out.sum(), at)[0] for out, at in ((output, leaf), (exact, query)))
     torch.testing.assert_close(found, wanted)
     assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0])
+def test_a_causal_call_may_have_any_scale(scale, within_budget):
+    tensors = [torch.randn(2, 4, 9, 8) for _ in range(3)]
+    call = {"causal": True, "scale": scale}
+    found, eager, exact = (
+        [attention(*leaves, impl=impl, **call), *leaves]
+        for impl, leaves in (
+            ("sdpa", [tensor.clone().requires_grad_() for tensor in tensors]),
+            ("reference", [tensor.clone().requires_grad_() for tensor in tensors]),
+            ("reference", [tensor.double().requires_grad_() for tensor in tensors]),
+        )
+    )
+    for output, *_ in (found, eager, exact):
+        output.square().sum().backward()
+    within_budget(found[0], eager[0], exact[0])
+    for leaves in zip(found[1:], eager[1:], exact[1:], strict=True):
+        within_budget(*(leaf.grad for leaf in leaves))

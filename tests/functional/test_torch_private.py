@@ -46,6 +46,15 @@ def test_lse_of_an_empty_row_is_minus_infinity():
     assert lse[:, :, 0].isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [-0.5, 0.0])
+def test_a_causal_call_hides_later_keys_at_any_scale(scale):
+    query, key, value = (torch.randn(1, 2, 9, 16, dtype=torch.float64) for _ in range(3))
+    output, lse = flash_with_lse(query, key, value, causal=True, scale=scale)
+    scores = reference.scores(query, key, causal=True, scale=scale)
+    torch.testing.assert_close(output, reference.weights(scores) @ value)
+    torch.testing.assert_close(lse, reference.lse(scores))
+
+
 def test_what_the_kernel_cannot_do_is_refused():
     query, key = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 3, 4)
     assert cpu_flash_available(query, key, key)

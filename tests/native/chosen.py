@@ -14,14 +14,14 @@ def chosen(instruction_set: str, threads: int) -> Iterator[None]:
 
     That keeps the threads of the kernels apart from those of PyTorch, which a sanitizer must not see.
     """
-    run, choose = regard_native.run, regard_native.instruction_set
+    run, choose = regard_native.run, regard_native.forced_instruction_set
 
     def with_threads(kernel: str, call: regard_native.Call) -> None:
         call.threads = threads
         run(kernel, call)
 
-    regard_native.run, regard_native.instruction_set = with_threads, lambda: instruction_set
+    regard_native.run, regard_native.forced_instruction_set = with_threads, lambda: instruction_set
     try:
         yield
     finally:
-        regard_native.run, regard_native.instruction_set = run, choose
+        regard_native.run, regard_native.forced_instruction_set = run, choose

@@ -1,5 +1,6 @@
 """The public ``attention``: its name fixes the mathematics, ``impl`` only says who computes it."""
 
+import math
 from typing import Any
 
 import torch
@@ -46,10 +47,11 @@ def attention(
         key: what is compared with; ``heads`` must be a multiple of ``kv_heads``, consecutive heads share a key head.
         value: what is summed; its width may differ from ``head_dim``.
         attn_mask: bool, **True = may attend**, broadcasts to (batch, heads, q_len, kv_len).
-        attn_bias: float, broadcasts likewise, added to the scores; -inf forbids as a mask does.
+        attn_bias: float, broadcasts likewise, added to the scores; -inf forbids as a mask does, +inf or NaN makes the
+            output of the row NaN.
         causal: a query sees no later key, aligned at the bottom right: the last query sees all keys.
-        scale: factor of the dot products, 1 / √head_dim by default.
-        softcap: limit of the absolute scores before bias and mask, no limit by default.
+        scale: finite factor of the dot products, 1 / √head_dim by default.
+        softcap: limit of the absolute scores before bias and mask, above 0 and finite, no limit by default.
         dropout_p: probability to drop a weight, in [0, 1); 0 by default. It is applied whenever it is above 0.
         impl: ``"auto"``, ``"native"`` (the CPU kernels of ``regard-native``), ``"sdpa"`` (PyTorch's kernels),
             ``"chunked"`` (blockwise, memory linear in the lengths, has everything) or ``"reference"`` (dense, eager,
@@ -83,6 +85,7 @@ def attention(
     }
     arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
     _check_values(query, key, value, dropout_p)
+    check_scale(scale)
     chosen = selected_impl(
         query, key, value,
         attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, softcap=softcap, dropout_p=dropout_p, impl=impl,
@@ -145,19 +148,26 @@ def check_arguments(
             f"query and key must have the same head_dim above 0, got {head_dim} and {key.shape[3]}; "
             "tensors are (batch, heads, len, head_dim)."
         )
-    if kv_heads == 0 or heads % kv_heads:
+    if heads == 0 or kv_heads == 0 or heads % kv_heads:
         raise ArgumentError(
-            f"The number of query heads must be a multiple of the number of key heads, got {heads} and {kv_heads}."
+            "The number of query heads must be above 0 and a multiple of the number of key heads, "
+            f"got {heads} and {kv_heads}."
         )
     if causal:
         check_causal_lengths(q_len, kv_len)
-    if softcap is not None and not softcap > 0:
-        raise ArgumentError(f"softcap must be above 0, got {softcap}; give None for no limit.")
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ArgumentError(f"softcap must be above 0 and finite, got {softcap}; give None for no limit.")
     target = (batch, heads, q_len, kv_len)
     return {
         "attn_mask": None if attn_mask is None else check_mask(attn_mask, *target),
         "attn_bias": None if attn_bias is None else check_bias(attn_bias, *target),
     }
+
+
+def check_scale(scale: float | None) -> None:
+    """Raise ``ArgumentError`` for a factor of the dot products that leaves no number of any of them."""
+    if scale is not None and not -math.inf < scale < math.inf:
+        raise ArgumentError(f"scale must be finite, got {scale}; give None for 1 / √head_dim.")
 
 
 def _check_tensors(tensors: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError
-from regard.functional.attention import check_arguments
+from regard.functional.attention import check_arguments, check_scale
 from regard.functional.impl.blocks import accumulation_dtype
 from regard.functional.impl.rows_call import RowsCall
 
@@ -34,6 +34,7 @@ def checked_call(
 ) -> RowsCall:
     """Return the call with all its rows, or raise what ``check_arguments`` raises."""
     masks = check_arguments(query, key, attn_mask, attn_bias, causal, softcap)
+    check_scale(scale)
     if lse is not None and lse.shape != query.shape[:3]:
         raise ArgumentError(
             f"lse must be (batch, heads, q_len) = {tuple(query.shape[:3])}, got the shape {tuple(lse.shape)}."

@@ -42,7 +42,7 @@ class NativeKernels:
 
     Attributes:
         version: of the package; None where it is not installed.
-        instruction_sets: those that the processor and the library have, the most capable first.
+        instruction_sets: those that the processor and the library have, the fastest first.
         chosen: the one that is used.
         problem: why the kernels cannot be used although they are installed; None where they can.
     """

@@ -119,6 +119,11 @@ def _max_weight(scores: Tensor) -> Tensor:
     return weights(scores).amax(-1)
 
 
+def _saturated_share(scores: Tensor) -> Tensor:
+    largest = _max_weight(scores)
+    return (largest > SATURATION).to(scores.dtype).masked_fill(largest.isnan(), torch.nan)
+
+
 def _visible(scores: Tensor, otherwise: float) -> Tensor:
     return scores.masked_fill(scores == -torch.inf, otherwise)
 
@@ -160,7 +165,7 @@ _BY_NAME: dict[str, Callable[..., Tensor]] = {
     "previous_mass": lambda scores: _mass_at(scores, -1),
     "distance": _distance,
     "expected_position": lambda scores: (weights(scores) * _key_positions(scores)).sum(-1),
-    "saturated_share": lambda scores: (_max_weight(scores) > SATURATION).to(scores.dtype),
+    "saturated_share": _saturated_share,
     "contribution": lambda scores, value: _contributions(scores, value).sum(-1),
     "first_contribution": _first_contribution,
 }

@@ -289,7 +289,8 @@ class Capture:
 def _fused_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the arguments of a fused kernel: its mask is a bias, and its causal corner is the top left."""
     query, key = arguments["query"], arguments["key"]
-    bias = _with_infinities(arguments.get("attn_mask", arguments.get("attn_bias")))
+    bias = arguments.get("attn_mask", arguments.get("attn_bias"))
+    bias = None if bias is None else _with_infinities(_as_one_row(bias))
     causal, mask = arguments.get("is_causal", False), None
     q_len, kv_len = query.shape[-2], key.shape[-2]
     if causal and q_len != kv_len:
@@ -299,10 +300,21 @@ def _fused_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**tensors, "causal": causal, "scale": arguments.get("scale")}
 
 
-def _with_infinities(bias: Tensor | None) -> Tensor | None:
+def _as_one_row(bias: Tensor) -> Tensor:
+    """Return a bias that is the same for every query, as one of padding is, with a query axis of length one.
+
+    PyTorch writes such a mask out for every query; read so, it costs passes over as many numbers as there are scores.
+    """
+    if bias.ndim < 2 or bias.shape[-2] <= 1:
+        return bias
+    row = bias[..., :1, :]
+    if not torch.equal(row, bias[..., -1:, :]):  # as where it is causal
+        return bias
+    return row if torch.equal(bias, row.expand_as(bias)) else bias
+
+
+def _with_infinities(bias: Tensor) -> Tensor:
     """Return the bias with -inf for what some models write for it: the lowest finite number of its type."""
-    if bias is None:
-        return None
     forbidden = bias <= torch.finfo(bias.dtype).min / 2
     if not bool((forbidden & (bias != -torch.inf)).any()):
         return bias

@@ -1,7 +1,7 @@
 """From one attention call to the summary of its statistics."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -88,8 +88,6 @@ def measure(
     if call.scores is None and (call.query is None or call.query.ndim != 4):
         got = "none" if call.query is None else f"the shape {tuple(call.query.shape)}"
         raise ArgumentError(f"query must be (batch, heads, len, head_dim), got {got}.")
-    if rows is None:
-        call = replace(call, attn_bias=_as_one_row(call.attn_bias))
     looked = _Look(call if heads is None else call.select_heads(heads), surroundings)
     found = Measured()
     by_row = [name for name in statistics if name not in SEQUENCE_STATISTICS and name not in GRADIENT_STATISTICS]
@@ -162,17 +160,6 @@ class _Look:
         if call.output is not None or call.query is None or call.key is None or call.value is None:
             return call.output
         return attention(call.query, call.key, call.value, **call.masking)
-
-
-def _as_one_row(bias: Tensor | None) -> Tensor | None:
-    """Return a bias that is the same for every query, as one of padding is, with a query axis of length one.
-
-    PyTorch writes such a mask out for every query; read so, it costs a pass over each block of scores and more.
-    """
-    if bias is None or bias.ndim < 2 or bias.shape[-2] <= 1:
-        return bias
-    row = bias[..., :1, :]
-    return row if torch.equal(bias, row.expand_as(bias)) else bias
 
 
 def _keys_seen_by_all(call: AttentionCall) -> Tensor | None:

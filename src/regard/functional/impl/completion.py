@@ -48,7 +48,8 @@ class Rows:
         elif name == "effective_keys":
             values = found["entropy"].exp()
         elif name == "saturated_share":
-            values = (found["max_weight"] > SATURATION).to(found["max_weight"].dtype)
+            largest = found["max_weight"]
+            values = (largest > SATURATION).to(largest.dtype).masked_fill(largest.isnan(), torch.nan)
         elif name == "headroom":
             largest = torch.maximum(found["max_score"], -found["min_score"])
             values = math.log2(torch.finfo(self.dtype).max) - largest.log2()

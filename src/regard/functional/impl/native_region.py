@@ -75,6 +75,11 @@ class Region:
 
 
 _MEASURED = {
+    "avx512": Region(
+        forward={"float32": 1 << 28, "bfloat16": 1 << 24},
+        training={"float32": 1 << 20, "bfloat16": 1 << 16, "float16": 1 << 16},
+        decode={"float32": 1 << 22},
+    ),
     "avx512_bf16": Region(
         forward={"float32": 1 << 20, "bfloat16": 1 << 18, "float16": 1 << 20},
         training={"float32": 1 << 20, "bfloat16": 1 << 18, "float16": 1 << 20},

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard._errors import UnsupportedError
+from regard.functional.impl.torch_private import scaled_above_zero
 from regard.functional.masks import as_bias, causal_mask, combine
 
 __all__ = ["sdpa", "stays_fused"]
@@ -54,6 +55,8 @@ def sdpa(
         return query.new_zeros(*query.shape[:3], value.shape[3]) + 0.0 * (query.sum() + key.sum() + value.sum())
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     mask, empty, is_causal = _one_mask(query, key, attn_mask, attn_bias, causal)
+    if is_causal:
+        query, scale = scaled_above_zero(query, scale)
     value_dim = value.shape[-1]
     query, key, value = _equal_widths(query, key, value)
     output = F.scaled_dot_product_attention(

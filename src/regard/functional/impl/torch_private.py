@@ -21,7 +21,14 @@ from torch import Tensor
 
 from regard._errors import UnsupportedError
 
-__all__ = ["constant_when_compiled", "cpu_flash_available", "flash_with_lse", "has_amx", "product_of_transposed"]
+__all__ = [
+    "constant_when_compiled",
+    "cpu_flash_available",
+    "flash_with_lse",
+    "has_amx",
+    "product_of_transposed",
+    "scaled_above_zero",
+]
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
 
@@ -66,6 +73,8 @@ def flash_with_lse(
     if obstacle is not None:
         raise UnsupportedError(f"PyTorch's CPU flash kernel needs {obstacle}; use route='streaming' or impl='chunked'.")
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if causal:
+        query, scale = scaled_above_zero(query, scale)
     operator = getattr(torch.ops.aten, _OPERATOR)
     output, lse = operator(query, key, value, 0.0, causal, attn_mask=attn_bias, scale=scale)
     if attn_bias is not None:
@@ -73,6 +82,16 @@ def flash_with_lse(
         empty = (attn_bias == -torch.inf).all(-1)
         lse = lse.masked_fill(empty, -torch.inf)
     return output, lse
+
+
+def scaled_above_zero(query: Tensor, scale: float) -> tuple[Tensor, float]:
+    """Return queries and a scale above 0 that give the same scores.
+
+    PyTorch's CPU kernel hides later keys before it scales the scores, and -inf times another scale hides nothing.
+    """
+    if scale > 0:
+        return query, scale
+    return (-query, -scale) if scale < 0 else (query * 0.0, 1.0)
 
 
 def product_of_transposed(left: Tensor, right: Tensor) -> Tensor | None:
