@@ -211,7 +211,9 @@ def test_library_that_cannot_be_built_shows_what_cmake_said(tmp_path):
     module = script("build_native")
     if module.tool("cmake") is None:
         pytest.skip("needs CMake")
-    with pytest.raises(SystemExit, match=r'Unknown argument --nonsense[\s\S]*native: CMake failed; its reason stands above'):
+    with pytest.raises(
+        SystemExit, match=r"Unknown argument --nonsense[\s\S]*native: CMake failed; its reason stands above"
+    ):
         module.build(tmp_path, "--nonsense")
 
 
