@@ -60,6 +60,28 @@ def install() -> bool:
         )
 
 
+def build(folder: Path, *options: str) -> Path:
+    """Build the library alone into ``folder``, with options for CMake; compile only what changed; return its path."""
+    generator = ["-G", "Ninja"] if tool("ninja") else []
+    configure = ["-S", str(ROOT / "native"), "-B", str(folder), *generator, *options]
+    for arguments in (configure, ["--build", str(folder), "--parallel"]):
+        command = [tool("cmake") or "cmake", *arguments]
+        environment = {**os.environ, "PATH": _path()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{done.stdout}{done.stderr}native: CMake failed; its reason stands above.")
+    return folder / "libregard_native.so"
+
+
+def tool(name: str) -> str | None:
+    """Return CMake or Ninja, which may be a wheel beside this Python, or None."""
+    return shutil.which(name, path=_path())
+
+
+def _path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
 def missing_tools() -> list[str]:
     """Return what pip has to install for the build: CMake and Ninja where the machine has none."""
     from scikit_build_core.build import get_requires_for_build_wheel

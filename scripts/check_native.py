@@ -9,13 +9,12 @@ First a mistake of each kind is planted: a sanitizer that finds nothing may also
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from build_native import NO_COMPILER, ROOT, compiler
+from build_native import NO_COMPILER, ROOT, build, compiler
 
 RUNTIMES = {"address,undefined": ["asan", "ubsan"], "thread": ["tsan"]}
 # Python and PyTorch keep to the end what they allocate, so leaks say nothing.
@@ -36,7 +35,7 @@ def main(sanitizers: str, program: list[str]) -> int:
         raise SystemExit(f"native-sanitized: the program must be a Python file, got {program[0]}.")
     with tempfile.TemporaryDirectory() as folder:
         say(f"build with {sanitizers} (about a minute)")
-        library = build(Path(folder), sanitizers)
+        library = build(Path(folder), f"-DREGARD_SANITIZE={sanitizers}")
         for mistake in sanitizers.split(","):
             planted = run([str(PLANTED), mistake], library, sanitizers, capture=True)
             if planted.returncode == 0 or not any(report in planted.stderr for report in REPORTS):
@@ -45,21 +44,6 @@ def main(sanitizers: str, program: list[str]) -> int:
                 return 1
         say(f"planted mistakes are found; run {' '.join(program)}")
         return run(program, library, sanitizers).returncode
-
-
-def build(folder: Path, sanitizers: str) -> Path:
-    """Build the kernels into ``folder``; return the library."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # CMake may be a wheel
-    generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
-    configure = ["-S", str(ROOT / "native"), "-B", str(folder), *generator, f"-DREGARD_SANITIZE={sanitizers}"]
-    cmake = shutil.which("cmake", path=path) or "cmake"
-    for arguments in (configure, ["--build", str(folder), "--parallel"]):
-        done = subprocess.run(
-            [cmake, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{done.stdout}{done.stderr}native-sanitized: CMake failed; its reason stands above.")
-    return folder / "libregard_native.so"
 
 
 def run(program: list[str], library: Path, sanitizers: str, capture: bool = False) -> subprocess.CompletedProcess[str]:

@@ -207,6 +207,16 @@ def test_what_a_library_asks_for_and_offers_is_judged():
     assert module.keeps("[ 9] .symtab  SYMTAB") == ["the library must be stripped."]
 
 
+def test_library_that_cannot_be_built_shows_what_cmake_said(tmp_path):
+    module = script("build_native")
+    if module.tool("cmake") is None:
+        pytest.skip("needs CMake")
+    with pytest.raises(
+        SystemExit, match=r"Unknown argument --nonsense[\s\S]*native: CMake failed; its reason stands above"
+    ):
+        module.build(tmp_path, "--nonsense")
+
+
 @pytest.fixture
 def sanitizing_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return the script that runs programs on sanitized kernels, with nothing built and nothing preloaded."""

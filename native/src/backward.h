@@ -36,6 +36,7 @@ class Backward {
         {
             Arena arena(bytes());
             Thread thread(*this, arena);
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < plan_.units * plan_.splits; ++task)
                 thread.run(task / plan_.splits, task % plan_.splits, partial + task * group_ * part * (parts > 0));
@@ -248,7 +249,7 @@ class Backward {
                 write(sequence.queries(call_.grad_query, head, call_.head_dim), row, from, call_.scale);
         }
 
-#if defined(__AVX512BF16__)
+#if defined(REGARD_PAIRS)
         // Pairs of keys for each column: dQᵀ is what is computed, since its sum is over keys.
         void read_keys(Pairs, const Rows& rows, int64_t first, int64_t count) {
             for (int64_t at = 0; at < count; at += 2) {

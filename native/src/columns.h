@@ -21,6 +21,7 @@ struct Columns {
             Arena arena(Weights<Arithmetic>::bytes(call, plan.most_queries) + Arena::bytes_of<float>(padded) +
                         2 * Arena::bytes_of<float>(kBlockKeys * kBlockQueries));
             Weights<Arithmetic> weights(call, arena, plan.most_queries);
+            const MatrixUnits<Arithmetic> held;
             float* const factors = arena.take<float>(padded);
             float* const block = arena.take<float>(kBlockKeys * kBlockQueries);
             float* const derivatives = arena.take<float>(kBlockKeys * kBlockQueries);

@@ -5,30 +5,19 @@
 
 namespace regard {
 
-#if defined(__x86_64__)
-namespace avx512_bf16 {
-extern const Kernels kernels;
-}
-namespace avx512 {
-extern const Kernels kernels;
-}
-namespace avx2 {
-extern const Kernels kernels;
-}
-#endif
-namespace portable {
-extern const Kernels kernels;
-}
+// REGARD_SETS lists the instruction sets: each one has what those after it have, the last runs everywhere.
+#define SET(name)                 \
+    namespace name {              \
+    extern const Kernels kernels; \
+    }
+REGARD_SETS
+#undef SET
 
 namespace {
 
-// Each one has what those after it have; the last runs everywhere.
-const Kernels* const kAll[] = {
-#if defined(__x86_64__)
-    &avx512_bf16::kernels, &avx512::kernels, &avx2::kernels,
-#endif
-    &portable::kernels};
-constexpr int kCount = sizeof(kAll) / sizeof(kAll[0]);
+#define SET(name) &name::kernels,
+const Kernels* const kAll[] = {REGARD_SETS};
+#undef SET
 
 // Whether a product of bfloat16 pairs takes the time of two products of floats, so that pairs win nothing and their
 // rounding costs: Intel's processors run it on one port, where AMD's run it on both.

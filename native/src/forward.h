@@ -1,7 +1,7 @@
 // Forward: output, log-sum-exp and statistics of every query row in one pass over the keys.
 //
-// Query rows of all heads that share a key head form one list, cut into blocks of kRows; keys are walked in blocks of
-// kKeys. A block of scores is one product with the packed keys, gets its exponentials in place, and is multiplied with
+// Query rows of all heads that share a key head form one list, cut into blocks of some kBlockRows; keys are walked in
+// blocks of kKeys. A block of scores is one product with the packed keys, gets its exponentials in place, and is multiplied with
 // the values. Blocks that no row of a block may see are not computed.
 #pragma once
 #include "arena.h"
@@ -9,8 +9,9 @@
 
 namespace regard::REGARD_ISA {
 
-constexpr int64_t kRows = 60;   // a multiple of kTileRows
-constexpr int64_t kKeys = 256;  // a multiple of kPanel
+constexpr int64_t kMostRows = 4 * kBlockRows;  // of a block
+constexpr int64_t kKeys = 256;                 // a multiple of kPanel
+constexpr int64_t kNearBytes = 1ll << 20;      // of keys and values that a core keeps near
 constexpr int64_t kFewRows = 4;
 constexpr float kRoundedFrom = 1.0e6f;  // a score from which on its rounding shows in its exponential
 
@@ -25,6 +26,12 @@ struct Sizes {
         : depth(blocks_of(call.head_dim, Arithmetic::kPerElement)),
           columns(call.value.data ? rounded_up(call.value_dim, kWidth) : 0),
           has_value(call.value.data != nullptr) {}
+
+    // Rows of a block: more of them where keys and values do not stay near the core, so that they are fetched less often.
+    int64_t block_rows(int64_t keys) const {
+        const int64_t bytes = keys * (depth + columns / Arithmetic::kPerElement) * static_cast<int64_t>(sizeof(float));
+        return bytes <= kNearBytes ? kBlockRows : kMostRows;
+    }
 
     int64_t key_elements(int64_t keys) const { return rounded_up(keys, kPanel) * depth; }
     int64_t value_elements(int64_t keys) const {
@@ -53,7 +60,7 @@ struct Packed {
         const Call& call = sequence.call;
         if (!sizes.has_value) return;
         const Rows rows = sequence.keys(call.value, kv_head, call.value_dim);
-        if (!summed_in_place<Arithmetic>(rows, sizes.columns, blocks_of(sequence.num_rows(), kRows)))
+        if (!summed_in_place<Arithmetic>(rows, sizes.columns, blocks_of(sequence.num_rows(), sizes.block_rows(sequence.kv_len))))
             pack_summed(Arithmetic{}, rows, first, count, sizes.columns,
                         values + at / Arithmetic::kPerElement * sizes.columns);
     }
@@ -65,26 +72,27 @@ class RowBlock {
   public:
     typedef typename Arithmetic::Element Element;
 
-    RowBlock(const Call& call, Arena& arena)
+    // Of at most `rows` rows.
+    RowBlock(const Call& call, int64_t rows, Arena& arena)
         : call_(call),
           sizes_(call),
           wanted_(call),
           extras_(has_extras(call)),
           one_line_((call.mask.data || call.bias.data) && call.softcap == 0.0 && !call.slopes && call.mask.row == 0 &&
                     call.bias.row == 0),
-          queries_(arena.take<Element>(kRows * sizes_.depth)),
-          scores_(arena.take<float>(kRows * kKeys)),
-          weights_(Arithmetic::kPerElement == 1 ? nullptr : arena.take<Element>(kRows * kKeys / 2)),
-          output_(arena.take<float>(kRows * sizes_.columns)),
+          queries_(arena.take<Element>(rows * sizes_.depth)),
+          scores_(arena.take<float>(rows * kKeys)),
+          weights_(Arithmetic::kPerElement == 1 ? nullptr : arena.take<Element>(rows * kKeys / 2)),
+          output_(arena.take<float>(rows * sizes_.columns)),
           line_(arena.take<float>(kKeys)),
-          sums_(arena.take<RowSums>(kRows)) {}
+          sums_(arena.take<RowSums>(rows)) {}
 
-    static int64_t bytes(const Call& call) {
+    static int64_t bytes(const Call& call, int64_t rows) {
         const Sizes<Arithmetic> sizes(call);
-        return Arena::bytes_of<Element>(kRows * sizes.depth) + Arena::bytes_of<float>(kRows * kKeys) +
-               (Arithmetic::kPerElement == 1 ? 0 : Arena::bytes_of<Element>(kRows * kKeys / 2)) +
-               Arena::bytes_of<float>(kRows * sizes.columns) + Arena::bytes_of<float>(kKeys) +
-               Arena::bytes_of<RowSums>(kRows);
+        return Arena::bytes_of<Element>(rows * sizes.depth) + Arena::bytes_of<float>(rows * kKeys) +
+               (Arithmetic::kPerElement == 1 ? 0 : Arena::bytes_of<Element>(rows * kKeys / 2)) +
+               Arena::bytes_of<float>(rows * sizes.columns) + Arena::bytes_of<float>(kKeys) +
+               Arena::bytes_of<RowSums>(rows);
     }
 
     // Take rows first … first + count of the list of a key head's rows.
@@ -432,7 +440,7 @@ class RowBlock {
     int64_t line_head_ = -1;
     bool line_is_zero_ = false;
     int64_t count_ = 0, first_key_ = 0, end_key_ = 0, full_from_ = 0, full_to_ = 0;
-    Place places_[kRows];
+    Place places_[kMostRows];
 };
 
 }  // namespace regard::REGARD_ISA

@@ -19,6 +19,7 @@ class Forward {
             most_keys_ = most(most_keys_, sequence.kv_len);
             most_rows_ = most(most_rows_, sequence.num_rows());
         }
+        rows_ = least(sizes_.block_rows(most_keys_), rounded_up(most_rows_, kBlockRows));
     }
 
     void run() const {
@@ -26,7 +27,7 @@ class Forward {
         const int64_t splits = num_splits();
         if (units_ >= 2 * threads_ || threads_ == 1)
             run_units();
-        else if (most_rows_ > kRows)
+        else if (most_rows_ > kBlockRows)
             run_shared();
         else if (splits > 1)
             run_split(splits);
@@ -66,7 +67,7 @@ class Forward {
         const Sequence& sequence = unit.sequence;
         const Rows keys = sequence.keys(call_.key, unit.kv_head, call_.head_dim);
         const Rows values = sequence.keys(call_.value, unit.kv_head, call_.value_dim);
-        const int64_t num_reads = blocks_of(sequence.num_rows(), kRows);
+        const int64_t num_reads = blocks_of(sequence.num_rows(), sizes_.block_rows(sequence.kv_len));
         const Element* const in_place =
             sizes_.has_value ? summed_in_place<Arithmetic>(values, sizes_.columns, num_reads) : nullptr;
         to = least(to, block.end_key());
@@ -86,20 +87,21 @@ class Forward {
     }
 
     void run_units() const {
-        const bool stream = most_rows_ <= kRows;
+        const bool stream = most_rows_ <= kBlockRows;
         const int64_t keys = stream ? kKeys : most_keys_;
 #pragma omp parallel num_threads(threads_)
         {
-            Arena arena(packed_bytes(keys) + RowBlock<Arithmetic>::bytes(call_));
+            Arena arena(packed_bytes(keys) + RowBlock<Arithmetic>::bytes(call_, rows_));
             const Packed<Arithmetic> packed = take_packed(arena, keys);
-            RowBlock<Arithmetic> block(call_, arena);
+            RowBlock<Arithmetic> block(call_, rows_, arena);
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t index = 0; index < units_; ++index) {
                 const Unit unit(call_, index);
                 if (!stream)
                     packed.pack(unit.sequence, unit.kv_head, sizes_, 0, unit.sequence.kv_len, 0);
-                for (int64_t first = 0; first < unit.num_rows(); first += kRows) {
-                    block.begin(unit.sequence, unit.kv_head, first, least(kRows, unit.num_rows() - first));
+                for (int64_t first = 0; first < unit.num_rows(); first += rows_) {
+                    block.begin(unit.sequence, unit.kv_head, first, least(rows_, unit.num_rows() - first));
                     walk(block, unit, packed, stream, 0, unit.sequence.kv_len);
                     block.finish(unit.sequence, unit.kv_head);
                 }
@@ -112,22 +114,23 @@ class Forward {
         const Packed<Arithmetic> packed = take_packed(shared, most_keys_);
 #pragma omp parallel num_threads(threads_)
         {
-            Arena arena(scratch_bytes() + RowBlock<Arithmetic>::bytes(call_));
+            Arena arena(scratch_bytes() + RowBlock<Arithmetic>::bytes(call_, rows_));
             Packed<Arithmetic> own = packed;
             own.scratch = arena.take<Element>(kPanel * sizes_.depth);
-            RowBlock<Arithmetic> block(call_, arena);
+            RowBlock<Arithmetic> block(call_, rows_, arena);
+            const MatrixUnits<Arithmetic> held;
             for (int64_t index = 0; index < units_; ++index) {
                 const Unit unit(call_, index);
                 const int64_t kv_len = unit.sequence.kv_len;
 #pragma omp for schedule(static)
                 for (int64_t first = 0; first < kv_len; first += kKeys)
                     own.pack(unit.sequence, unit.kv_head, sizes_, first, least(kKeys, kv_len - first), first);
-                const int64_t blocks = blocks_of(unit.num_rows(), kRows);
+                const int64_t blocks = blocks_of(unit.num_rows(), rows_);
                 // From the last rows to the first: where the call is causal, those take longest.
 #pragma omp for schedule(dynamic, 1)
                 for (int64_t at = 0; at < blocks; ++at) {
-                    const int64_t first = (blocks - 1 - at) * kRows;
-                    block.begin(unit.sequence, unit.kv_head, first, least(kRows, unit.num_rows() - first));
+                    const int64_t first = (blocks - 1 - at) * rows_;
+                    block.begin(unit.sequence, unit.kv_head, first, least(rows_, unit.num_rows() - first));
                     walk(block, unit, packed, false, 0, kv_len);
                     block.finish(unit.sequence, unit.kv_head);
                 }
@@ -136,15 +139,16 @@ class Forward {
     }
 
     void run_split(int64_t splits) const {
-        Arena parts(units_ * splits * (Arena::bytes_of<RowSums>(kRows) + Arena::bytes_of<float>(kRows * sizes_.columns)) + 64);
-        RowSums* const sums = parts.take<RowSums>(units_ * splits * kRows);
-        float* const outputs = parts.take<float>(units_ * splits * kRows * sizes_.columns);
-        const auto at = [&](int64_t index, int64_t split) { return (index * splits + split) * kRows; };
+        Arena parts(units_ * splits * (Arena::bytes_of<RowSums>(rows_) + Arena::bytes_of<float>(rows_ * sizes_.columns)) + 64);
+        RowSums* const sums = parts.take<RowSums>(units_ * splits * rows_);
+        float* const outputs = parts.take<float>(units_ * splits * rows_ * sizes_.columns);
+        const auto at = [&](int64_t index, int64_t split) { return (index * splits + split) * rows_; };
 #pragma omp parallel num_threads(threads_)
         {
-            Arena arena(packed_bytes(kKeys) + RowBlock<Arithmetic>::bytes(call_));
+            Arena arena(packed_bytes(kKeys) + RowBlock<Arithmetic>::bytes(call_, rows_));
             const Packed<Arithmetic> packed = take_packed(arena, kKeys);
-            RowBlock<Arithmetic> block(call_, arena);
+            RowBlock<Arithmetic> block(call_, rows_, arena);
+            const MatrixUnits<Arithmetic> held;
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < units_ * splits; ++task) {
                 const Unit unit(call_, task / splits);
@@ -171,6 +175,7 @@ class Forward {
     const int64_t units_;
     const int threads_;
     int64_t most_keys_ = 0, most_rows_ = 0;
+    int64_t rows_ = 0;  // of a block
 };
 
 }  // namespace regard::REGARD_ISA

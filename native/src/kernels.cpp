@@ -1,6 +1,7 @@
 // The kernels of one instruction set. This file is compiled once for each, under the namespace REGARD_ISA.
 #include "kernels.h"
 
+#include "amx.h"
 #include "backward.h"
 #include "columns.h"
 #include "forward_driver.h"
@@ -8,7 +9,12 @@
 namespace regard::REGARD_ISA {
 
 static bool supported() {
-#if defined(__AVX512BF16__)
+#if defined(REGARD_EMULATE_TILES)
+    return true;
+#elif defined(__AVX512BF16__)
+#if defined(REGARD_TILES)
+    if (!may_use_amx()) return false;
+#endif
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
 #elif defined(__AVX512F__)
@@ -24,7 +30,7 @@ static bool supported() {
 // Products of bfloat16 run on pairs where there is an instruction; every other type becomes float32 on the way.
 template <template <class> class Work>
 static void run(const Call& call) {
-#if defined(__AVX512BF16__)
+#if defined(REGARD_PAIRS)
     if (call.query.dtype == kBFloat16) return Work<Pairs>(call).run();
 #endif
     Work<Floats>(call).run();

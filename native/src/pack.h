@@ -68,7 +68,7 @@ REGARD_INLINE void read_row(Floats, const void* from, int64_t dtype, int64_t cou
     for (int64_t at = count; at < padded; ++at) to[at] = 0.0f;
 }
 
-#if defined(__AVX512BF16__)
+#if defined(REGARD_PAIRS)
 REGARD_INLINE void read_row(Pairs, const void* from, int64_t, int64_t count, int64_t padded, uint32_t* to) {
     uint16_t* target = reinterpret_cast<uint16_t*>(to);
     __builtin_memcpy(target, from, static_cast<size_t>(count) * 2);
@@ -248,7 +248,7 @@ REGARD_INLINE void pack_summed(Floats, const Rows& rows, int64_t first, int64_t 
     read_rows<Floats>(rows, first, count, columns, to);
 }
 
-#if defined(__AVX512BF16__)
+#if defined(REGARD_PAIRS)
 REGARD_INLINE void pack_summed(Pairs, const Rows& rows, int64_t first, int64_t count, int64_t columns,
                                uint32_t* to) {
     for (int64_t at = 0; at < count; at += 2, to += columns) {

@@ -5,15 +5,27 @@
 // arithmetic says: a float, or a pair of bfloat16 that lie one after the other along the summed axis.
 #pragma once
 #include "simd.h"
+#if defined(REGARD_TILES)
+#include "tiles.h"
+#endif
+#if defined(REGARD_EMULATE_TILES)
+#include "../emulate/pairs.h"
+#endif
 
 namespace regard::REGARD_ISA {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(REGARD_EMULATE_TILES)
 constexpr int kTileRows = 6, kTileVectors = 4;  // 24 accumulators of 32 registers
 #else
 constexpr int kTileRows = 6, kTileVectors = 2;  // 12 accumulators of 16 registers
 #endif
 constexpr int kPanel = kTileVectors * kWidth;  // columns of a tile
+#if defined(REGARD_TILES)
+constexpr int kBlockRows = 64;   // rows that are computed together: whole tiles
+constexpr int kFewTileRows = 4;  // as in decoding, where reading `b` takes the time: not worth a tile
+#else
+constexpr int kBlockRows = 60;  // rows that are computed together: whole tiles
+#endif
 
 // One float an element.
 struct Floats {
@@ -25,7 +37,7 @@ struct Floats {
     }
 };
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(REGARD_EMULATE_TILES)
 // Two bfloat16 an element: their products are summed in float32.
 struct Pairs {
     typedef uint32_t Element;
@@ -103,6 +115,11 @@ template <class Arithmetic>
 static void product(const typename Arithmetic::Element* a, int64_t a_row, int64_t a_column,
                     const typename Arithmetic::Element* b, int64_t ldb, int64_t next_panel, int64_t rows,
                     int64_t columns, int64_t depth, float* c, int64_t ldc, bool accumulate) {
+#if defined(REGARD_TILES)
+    if constexpr (Arithmetic::kPerElement == 2)
+        if (a_column == 1 && rows > kFewTileRows)
+            return tile_product<kPanel>(a, a_row, b, ldb, next_panel, rows, columns, depth, c, ldc, accumulate);
+#endif
     for (; columns > 0; columns -= kPanel, b += next_panel, c += kPanel) {
         const int64_t vectors = blocks_of(least(columns, kPanel), kWidth);
 #define REGARD_VECTORS(count)                                                                                     \
@@ -112,7 +129,7 @@ static void product(const typename Arithmetic::Element* a, int64_t a_row, int64_
         switch (vectors) {
             REGARD_VECTORS(1);
             REGARD_VECTORS(2);
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(REGARD_EMULATE_TILES)
             REGARD_VECTORS(3);
             REGARD_VECTORS(4);
 #endif
@@ -121,5 +138,15 @@ static void product(const typename Arithmetic::Element* a, int64_t a_row, int64_
 #undef REGARD_VECTORS
     }
 }
+
+// What a thread holds while it computes products: the registers of the matrix units, where the arithmetic has them.
+template <class Arithmetic>
+struct MatrixUnits {
+    MatrixUnits() {}
+};
+#if defined(REGARD_TILES)
+template <>
+struct MatrixUnits<Pairs> : TileRegisters {};
+#endif
 
 }  // namespace regard::REGARD_ISA

@@ -13,9 +13,17 @@
 #error "REGARD_ISA must name the namespace of this instruction set"
 #endif
 
+// Whether there are instructions for pairs of bfloat16, and for whole tiles of them; tests emulate both.
+#if defined(__AVX512BF16__) || defined(REGARD_EMULATE_TILES)
+#define REGARD_PAIRS
+#endif
+#if defined(__AMX_BF16__) || defined(REGARD_EMULATE_TILES)
+#define REGARD_TILES
+#endif
+
 namespace regard::REGARD_ISA {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(REGARD_EMULATE_TILES)
 constexpr int kWidth = 16;
 #elif defined(__AVX2__)
 constexpr int kWidth = 8;

@@ -8,9 +8,9 @@
 
 namespace regard::REGARD_ISA {
 
-constexpr int64_t kBlockKeys = 60;     // even, and a multiple of kTileRows
-constexpr int64_t kBlockQueries = 64;  // a multiple of kPanel
-static_assert(kBlockQueries % kPanel == 0 && kBlockKeys % kTileRows == 0, "blocks hold whole tiles");
+constexpr int64_t kBlockKeys = kBlockRows;  // an even number
+constexpr int64_t kBlockQueries = 64;       // a multiple of kPanel
+static_assert(kBlockQueries % kPanel == 0 && kBlockKeys % 2 == 0, "blocks hold whole panels and pairs");
 
 // Keys that hide a score are told by its weight, which is 0. `Weights` holds one block, kBlockQueries a row.
 template <class Arithmetic>

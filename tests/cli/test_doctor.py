@@ -119,6 +119,7 @@ def test_json_holds_the_same(regard_command: Command, region_file: Path) -> None
             "avx512_bf16",
             'region          none for this processor, so that impl="auto" never takes native kernels; ',
         ),
+        (True, "amx_bf16", "region          none for this processor, "),
         (False, "portable", "measure: `regard doctor --tune`\n"),
     ],
 )

@@ -386,7 +386,13 @@ def test_a_broken_region_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(
     ("amx", "chosen", "origin"),
-    [(False, "avx512_bf16", "built in"), (True, "avx512_bf16", "none"), (False, "portable", "none")],
+    [
+        (False, "avx512_bf16", "built in"),
+        (True, "avx512_bf16", "none"),
+        (True, "amx_bf16", "none"),
+        (False, "amx_bf16", "none"),
+        (False, "portable", "none"),
+    ],
 )
 def test_the_figures_say_where_they_come_from(monkeypatch, tmp_path, amx, chosen, origin):
     monkeypatch.setenv("REGARD_REGION", str(tmp_path / "region.json"))
@@ -410,6 +416,21 @@ def test_figures_hold_for_the_number_of_threads_that_they_were_measured_with(mon
     torch.set_num_threads(measured.conditions.threads)
     assert native_region.this_machine() == measured
     native_region._read_once.cache_clear()
+
+
+def test_nothing_is_claimed_of_matrix_units_that_nobody_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("REGARD_REGION", str(tmp_path / "region.json"))
+    monkeypatch.setattr(native_region, "has_amx", lambda: True)
+    monkeypatch.setattr(native_region, "instruction_set", lambda: "amx_bf16")
+    monkeypatch.setattr(native_region, "_read_once", native_region._read_once.__wrapped__)
+    query = torch.randn(4, 4, 256, 64)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        sized = query.to(dtype)
+        assert not native_region.native_wins(sized, sized, sized, None, trains=False)
+        assert not native_region.native_trains(dtype)
+    Region(forward={"bfloat16": 1}, training={}, conditions=Conditions.now()).save(tmp_path / "region.json")
+    sized = query.bfloat16()
+    assert native_region.native_wins(sized, sized, sized, None, trains=False)
 
 
 @pytest.mark.parametrize(

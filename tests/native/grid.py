@@ -1,16 +1,18 @@
 """Run every kernel once on each call of a fixed grid; exit with 1 where anything differs from float64.
 
     python tests/native/grid.py
+    python tests/native/grid.py --set amx_bf16 --dtype bfloat16
 
 One process, made to be run under sanitizers (`make native-sanitized`): the cases of ``tests/functional/conftest.py``,
 small ones and ones that fill several blocks, in every type, on every instruction set that the processor has, with one
 thread and with two. It runs forward, backward, all statistics, columns and dropout.
 """
 
+import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from regard.functional import ROW_STATISTICS, key_mass, received_mass, reference
 from regard.functional.impl.native_attention import native_with_lse
 
 _CASES = Path(__file__).resolve().parent.parent / "functional" / "conftest.py"
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.06, torch.float16: 0.01}
 _DROPPED = 0.3
 _Tensors = tuple[Tensor, Tensor, Tensor]
@@ -37,10 +39,15 @@ _WITH_OUTPUT = tuple(name for name in regard_native.STATISTICS if name != "mass"
 
 def main() -> int:
     """Run the grid; return 1 where anything differs."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sets = regard_native.instruction_sets()
+    made.add_argument("--set", action="append", choices=sets, help="an instruction set (default all)")
+    made.add_argument("--dtype", action="append", choices=_DTYPES, help="a type (default all)")
+    options = made.parse_args()
     torch.set_num_threads(1)
     calls = differing = 0
-    for shift, instruction_set in enumerate(regard_native.instruction_sets()):
-        for number, (case, dtype) in enumerate(_grid()):
+    for shift, instruction_set in enumerate(options.set or sets):
+        for number, (case, dtype) in enumerate(_grid(options.dtype or tuple(_DTYPES))):
             threads = 1 + (number + shift) % 2
             with chosen(instruction_set, threads):
                 found = _differences(case, dtype)
@@ -51,13 +58,13 @@ def main() -> int:
     return int(differing > 0)
 
 
-def _grid() -> Iterator[tuple[Any, torch.dtype]]:
-    """Yield each case, small and larger, in each type."""
+def _grid(names: Sequence[str]) -> Iterator[tuple[Any, torch.dtype]]:
+    """Yield each case, small and larger, in each of the types."""
     for case in _cases():
         sizes = [case, _larger(case)] if case.causal <= (case.q_len <= case.kv_len) else [case]
         for sized in sizes:
-            for dtype in _DTYPES:
-                yield sized, dtype
+            for name in names:
+                yield sized, _DTYPES[name]
 
 
 def _cases() -> list[Any]:

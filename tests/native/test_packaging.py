@@ -92,6 +92,15 @@ def test_every_instruction_set_that_is_named_computes_attention():
     assert tuple(done.stdout.split()) == regard_native.instruction_sets()
 
 
+def test_kernels_for_matrix_units_run_only_where_there_are_some():
+    there = "amx_bf16" in regard_native.instruction_sets()
+    if Path("/proc/cpuinfo").exists():
+        words = set(Path("/proc/cpuinfo").read_text().split())
+        assert there <= ({"amx_tile", "amx_bf16"} <= words)
+    done = fresh(RUN, REGARD_ISA="amx_bf16")
+    assert there != done.stderr.endswith(" on this machine, got 'amx_bf16'.\n")
+
+
 def test_unknown_instruction_set_is_refused_in_one_sentence():
     done = fresh(RUN, REGARD_ISA="nonsense")
 

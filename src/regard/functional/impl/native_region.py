@@ -2,8 +2,8 @@
 
 The table holds, for each type, the least work for which they were, as measured by ``regard doctor --tune``; what that
 measures on a machine takes the place of the built-in figures there, for as long as PyTorch, the number of threads and
-the instruction set are those that it was measured under. On a processor that nobody measured, such as one whose matrix
-units PyTorch uses and these kernels do not, they are not chosen.
+the instruction set are those that it was measured under. On a processor that nobody measured they are not chosen; such
+are all with matrix units (AMX), which both these kernels and PyTorch's use.
 """
 
 import json
