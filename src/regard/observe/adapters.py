@@ -1,7 +1,7 @@
 """Attention that no kernel of PyTorch computes, shown by a few lines of the person who wrote it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -9,9 +9,10 @@ from torch.utils.hooks import RemovableHandle
 
 from regard._errors import ArgumentError
 from regard.observe.calls import AttentionCall
-from regard.observe.observer import Observer
+from regard.observe.capture import Capture
+from regard.observe.layers import Layers
 
-__all__ = ["Adapter", "Adapters"]
+__all__ = ["Adapter", "Adapters", "Hearer"]
 
 Adapter = Literal["softmax"] | Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], AttentionCall | None]
 """How the attention of a class of modules is to be seen.
@@ -21,6 +22,20 @@ module, the positional and the named arguments of its ``forward`` and its result
 the query, key and masks that the module used (computed again if need be; no gradients, and the random state is put
 back), or None where there was no attention.
 """
+
+
+class Hearer(Protocol):
+    """Whoever calls are reported to."""
+
+    @property
+    def layers(self) -> Layers:
+        """The attention layers of the model."""
+        ...
+
+    @property
+    def capture(self) -> Capture:
+        """What takes the calls."""
+        ...
 
 
 class Adapters:
@@ -44,7 +59,7 @@ class Adapters:
         """Classes whose modules are seen through a function."""
         return [kind for kind, adapter in self._adapters.items() if adapter != "softmax"]
 
-    def hook(self, observer: Observer) -> list[RemovableHandle]:
+    def hook(self, observer: Hearer) -> list[RemovableHandle]:
         """Put a hook on every module that is seen through a function."""
         handles = []
         for kind in self.by_report:
@@ -55,7 +70,7 @@ class Adapters:
         return handles
 
 
-def _reporting(name: str, adapter: Any, observer: Observer) -> Callable[..., None]:
+def _reporting(name: str, adapter: Any, observer: Hearer) -> Callable[..., None]:
     def report(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         with torch.no_grad(), torch.random.fork_rng():
             call = adapter(module, args, kwargs, result)

@@ -107,6 +107,12 @@ class AttentionCall:
             picked["statistics"] = {name: values.index_select(1, chosen) for name, values in self.statistics.items()}
         return replace(self, **picked)
 
+    def first_sequences(self, number: int) -> "AttentionCall":
+        """Return the same call with only the first ``number`` sequences."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        first: dict[str, Any] = {name: held[name][:number] for name in held if isinstance(held[name], Tensor)}
+        return replace(self, **first, statistics=None)
+
     def unpacked(self, group: int) -> "AttentionCall":
         """Return the call of one query whose ``group`` heads to a key head stand in the place of queries."""
         places = {name: getattr(self, name) for name in ("query", "output", "lse", "attn_mask", "attn_bias")}
