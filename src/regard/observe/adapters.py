@@ -1,7 +1,7 @@
 """Attention that no kernel of PyTorch computes, shown by a few lines of the person who wrote it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -9,10 +9,8 @@ from torch.utils.hooks import RemovableHandle
 
 from regard._errors import ArgumentError
 from regard.observe.calls import AttentionCall
-from regard.observe.capture import Capture
-from regard.observe.layers import Layers
 
-__all__ = ["Adapter", "Adapters", "Hearer"]
+__all__ = ["Adapter", "Adapters"]
 
 Adapter = Literal["softmax"] | Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], AttentionCall | None]
 """How the attention of a class of modules is to be seen.
@@ -22,20 +20,6 @@ module, the positional and the named arguments of its ``forward`` and its result
 the query, key and masks that the module used (computed again if need be; no gradients, and the random state is put
 back), or None where there was no attention.
 """
-
-
-class Hearer(Protocol):
-    """Whoever calls are reported to."""
-
-    @property
-    def layers(self) -> Layers:
-        """The attention layers of the model."""
-        ...
-
-    @property
-    def capture(self) -> Capture:
-        """What takes the calls."""
-        ...
 
 
 class Adapters:
@@ -59,18 +43,20 @@ class Adapters:
         """Classes whose modules are seen through a function."""
         return [kind for kind, adapter in self._adapters.items() if adapter != "softmax"]
 
-    def hook(self, observer: Hearer) -> list[RemovableHandle]:
-        """Put a hook on every module that is seen through a function."""
+    def hook(
+        self, modules: Mapping[str, nn.Module], take: Callable[[str, AttentionCall], None]
+    ) -> list[RemovableHandle]:
+        """Put a hook on every module of ``modules`` that is seen through a function; ``take`` gets what it returns."""
         handles = []
         for kind in self.by_report:
-            for name, module in observer.layers.modules.items():
+            for name, module in modules.items():
                 if isinstance(module, kind):
-                    hook = _reporting(name, self._adapters[kind], observer)
+                    hook = _reporting(name, self._adapters[kind], take)
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
         return handles
 
 
-def _reporting(name: str, adapter: Any, observer: Hearer) -> Callable[..., None]:
+def _reporting(name: str, adapter: Any, take: Callable[[str, AttentionCall], None]) -> Callable[..., None]:
     def report(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         with torch.no_grad(), torch.random.fork_rng():
             call = adapter(module, args, kwargs, result)
@@ -81,6 +67,6 @@ def _reporting(name: str, adapter: Any, observer: Hearer) -> Callable[..., None]
                 f"The adapter of {type(module).__name__} must return an AttentionCall or None, "
                 f"got {type(call).__name__}."
             )
-        observer.capture.take(name, call)
+        take(name, call)
 
     return report

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -19,13 +19,14 @@ from regard.functional.call import quiet
 from regard.observe import taps
 from regard.observe.adapters import Adapter, Adapters
 from regard.observe.calls import AttentionCall
-from regard.observe.capture import Capture, Gradients
+from regard.observe.capture import Gradients
 from regard.observe.coverage import Coverage, uncovered_reason
+from regard.observe.guarding.bad_gradients import BadGradients
 from regard.observe.guarding.causes import GuardLimits
 from regard.observe.guarding.ears import Ears, Heard
 from regard.observe.guarding.evidence import is_finite
 from regard.observe.guarding.finding import Finding
-from regard.observe.guarding.judge import GradientSums, Judge
+from regard.observe.guarding.judge import Judge
 from regard.observe.layers import Layers, unwrapped
 from regard.observe.plan import matches
 from regard.observe.watch import takes_hooks
@@ -33,7 +34,7 @@ from regard.observe.watch import takes_hooks
 __all__ = ["Guard", "guard"]
 
 _LOGGER = logging.getLogger("regard.guard")
-_PENDING = 4096  # backward passes that may lie between two optimizer steps
+_PENDING = 256  # calls with such gradients that may lie between two optimizer steps
 
 
 class Guard:
@@ -60,30 +61,25 @@ class Guard:
         self._wanted = layers
         self._adapters = Adapters(adapters)
         plain = unwrapped(model)
-        self.layers = Layers(plain, extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
-        self._coverage = {name: Coverage(layer=name) for name in self.layers.attention}
+        self._layers = Layers(plain, extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
+        self._coverage = {name: Coverage(layer=name) for name in self._layers.attention}
         self._judge = Judge(plain, limits)
         self._limits = limits
         self._hooks_root = takes_hooks(model)
         self._step = 0
         self._told_step = False
         self._seen: set[str] = set()
-        self._gradients: list[GradientSums] = []
+        self._gradients: list[BadGradients] = []
         self._handles: list[RemovableHandle] = []
         self._guarding = False
         self._lock = threading.RLock()
         self._ears = Ears(
-            locate=self.layers.running,
-            heads_of=self.layers.num_heads,
+            locate=self._layers.running,
+            heads_of=self._layers.num_heads,
             step=lambda: max(self._step, 1),
             deliver=self._take,
             deliver_gradients=self._take_gradients,
         )
-
-    @property
-    def capture(self) -> Capture:
-        """What takes the calls; adapters report to it."""
-        return self._ears
 
     @property
     def step(self) -> int:
@@ -101,7 +97,7 @@ class Guard:
         seen = [name for name, entry in self._coverage.items() if entry.seen]
         for name, entry in self._coverage.items():
             if not entry.seen:
-                entry.reason = uncovered_reason(self.layers.modules[name], seen)
+                entry.reason = uncovered_reason(self._layers.modules[name], seen)
         return list(self._coverage.values())
 
     def start(self) -> "Guard":
@@ -115,7 +111,7 @@ class Guard:
         self._guarding = True
         if self._hooks_root:
             self._hook_root()
-        self._handles += self._adapters.hook(self)
+        self._handles += self._adapters.hook(self._layers.modules, self._ears.take)
         self._handles.append(register_optimizer_step_pre_hook(self._before_optimizer))
         taps.add(self._ears)
         return self
@@ -166,7 +162,7 @@ class Guard:
 
     def _begin_step(self, arguments: Mapping[str, Any]) -> None:
         self._ears.reset()
-        self.layers.begin_forward()
+        self._layers.begin_forward()
         with self._lock:
             self._seen.clear()
             self._step += not self._told_step
@@ -177,15 +173,15 @@ class Guard:
         with self._lock, _quiet(heard.call):
             found = self._found(heard)
             self.findings += found
-            for finding in found:
-                _log(finding)
+        for finding in found:
+            _log(finding)
         faults = [finding for finding in found if not finding.is_warning]
         if faults and self._on == "raise":
             raise NumericError(faults[0].sentence)
 
     def _found(self, heard: Heard) -> list[Finding]:
         layer, call = heard.layer, heard.call
-        group = self.layers.packed_heads(layer, call)
+        group = self._layers.packed_heads(layer, call)
         if group > 1:
             call = call.unpacked(group)
             heard = Heard.of(layer, call)
@@ -193,8 +189,8 @@ class Guard:
             self._begin_step({})
         self._seen.add(layer)
         entry = self._coverage.setdefault(layer, Coverage(layer=layer))
-        entry.count(call, crosses=self.layers.crosses(layer))
-        entry.by_order = layer in self.layers.by_order
+        entry.count(call, crosses=self._layers.crosses(layer))
+        entry.by_order = layer in self._layers.by_order
         if self._wanted is not None and not matches(layer, self._wanted):
             return []
         step = max(self._step, 1)
@@ -209,9 +205,13 @@ class Guard:
             return []
 
     def _take_gradients(self, layer: str, step: int, gradients: Gradients) -> None:
-        if self._wanted is None or matches(layer, self._wanted):
+        if self._wanted is not None and not matches(layer, self._wanted):
+            return
+        with quiet(gradients.query):
+            found = BadGradients.of(layer, step, gradients)
+        if found is not None:
             with self._lock:
-                self._gradients.append(GradientSums(layer, step, gradients))
+                self._gradients.append(found)
                 del self._gradients[:-_PENDING]
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
@@ -225,15 +225,12 @@ class Guard:
             return
         with self._lock:
             pending, self._gradients = self._gradients, []
-            if not any(sums.bad_heads() for sums in pending):
-                self._judge.gradients(pending)
-                return
-            if not _uses_bad_gradients(optimizer, used):
+            if pending and not _uses_bad_gradients(optimizer, used):
                 return
             found = self._judge.gradients(pending)
             self.findings += found
-            for finding in found:
-                _log(finding)
+        for finding in found:
+            _log(finding)
         if found and self._on == "raise":
             raise NumericError(found[0].sentence)
 
@@ -262,7 +259,7 @@ def _log(finding: Finding) -> None:
 def guard(
     model: nn.Module,
     *,
-    on: Literal["warn", "raise"] = "warn",
+    on: str = "warn",
     every: int = 4,
     layers: Sequence[str] | None = None,
     limits: GuardLimits | None = None,

@@ -59,7 +59,7 @@ class Watch:
             self._hook_root()
         if self._observer.plan.looks_at(RESIDUAL_STATISTICS):
             self._hook_blocks()
-        self._handles += self._adapters.hook(self._observer)
+        self._handles += self._adapters.hook(self._observer.layers.modules, self._observer.capture.take)
         taps.add(self._observer.capture)
         return self.view
 

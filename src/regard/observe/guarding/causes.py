@@ -1,5 +1,6 @@
 """Rules over plain numbers: why is an output not finite, and what will make one so?"""
 
+import math
 from dataclasses import dataclass, fields
 
 from regard._errors import ArgumentError
@@ -124,15 +125,15 @@ def fault_of(evidence: Evidence) -> Verdict:
     a row of overflowed negative products looks empty.
     """
     if evidence.nan or "value" in evidence.infinite:
-        return Verdict(cause="upstream", value=evidence.num_bad, limit=0)
+        return Verdict(cause="upstream", value=float(evidence.num_bad), limit=0.0)
     if evidence.infinite:
-        return Verdict(cause="inf_minus_inf", value=evidence.num_bad, limit=0)
+        return Verdict(cause="inf_minus_inf", value=float(evidence.num_bad), limit=0.0)
     if evidence.product is not None and evidence.product > evidence.limit:
         return Verdict(cause="score_overflow", value=evidence.product, limit=evidence.limit)
     if evidence.bias is not None:
-        return Verdict(cause="inf_minus_inf", value=float(evidence.bias), limit=0)
+        return Verdict(cause="inf_minus_inf", value=float(evidence.bias), limit=0.0)
     if evidence.empty_rows:
-        return Verdict(cause="empty_row", value=evidence.empty_rows, limit=0)
+        return Verdict(cause="empty_row", value=float(evidence.empty_rows), limit=0.0)
     return Verdict(cause="unexplained", value=float("nan"), limit=evidence.limit)
 
 
@@ -142,8 +143,10 @@ def warnings_of(reading: Reading, limits: GuardLimits) -> list[Verdict]:
     if _nears_the_end(reading, limits):
         assert reading.product is not None, "what nears an end was seen"
         found.append(Verdict(cause="headroom", value=reading.product, limit=reading.limit))
-    doubles = reading.growth ** min(limits.horizon, 1e4) >= 2 if reading.growth > 1 else False
-    if reading.score > limits.diverged or (reading.score > limits.max_score and doubles):
+    doubles = math.log(reading.growth) * limits.horizon >= math.log(2)
+    if reading.score > limits.diverged:
+        found.append(Verdict(cause="growing_scores", value=reading.score, limit=limits.diverged))
+    elif reading.score > limits.max_score and doubles:
         found.append(Verdict(cause="growing_scores", value=reading.score, limit=limits.max_score))
     if reading.saturated >= limits.saturated_share and reading.score > limits.saturated_score:
         found.append(Verdict(cause="saturated_softmax", value=reading.saturated, limit=limits.saturated_share))
@@ -155,4 +158,5 @@ def _nears_the_end(reading: Reading, limits: GuardLimits) -> bool:
         return False
     if reading.product > 2 * limits.headroom * reading.limit:
         return True
-    return reading.growth > 1 and reading.growth**limits.horizon * reading.product >= reading.limit
+    rise = math.log(reading.growth) * limits.horizon
+    return rise > 0 and rise + math.log(reading.product) >= math.log(reading.limit)

@@ -62,6 +62,13 @@ class Heard:
         """Return a call that brings its query and key along."""
         return cls(layer=layer, call=call, factors=_own_factors(call))
 
+    def select_sequences(self, start: int, stop: int) -> "Heard":
+        """Return the same call with only some of its sequences, as views."""
+        factors = self.factors
+        if factors is not None:
+            factors = replace(factors, query=factors.query[start:stop], key=factors.key[start:stop])
+        return replace(self, call=self.call.select_sequences(start, stop), factors=factors, projected=None)
+
 
 @dataclass(frozen=True)
 class _Product:

@@ -23,31 +23,45 @@ _SINK = 0.5
 
 
 def is_finite(heard: Heard) -> bool:
-    """Return whether what the call gives is finite: one sum, which NaN and infinity both spoil.
+    """Return whether what goes into a call and what comes out is finite: sums, which NaN and infinity both spoil.
 
-    A sum may also overflow by itself; ``bad_heads`` then finds nothing.
+    The output alone would not do: with fewer than 16 keys, PyTorch's fused kernel on a CPU gives a finite output for
+    queries of NaN. A sum may also overflow by itself; ``bad_heads`` then finds nothing.
     """
-    given = _of_heads(heard.call) if heard.projected is None else _flat(heard.projected)
-    return bool(given.sum(dtype=_wide(given)).isfinite())
+    call, factors = heard.call, heard.factors
+    sums = [each.sum(dtype=_wide(each)) for each in (*_outputs(heard), *_inputs(factors))]
+    if call.lse is not None and call.lse.numel():
+        sums.append(call.lse.amax().clamp_min(0.0).to(sums[0].dtype))  # -inf of an empty row is as it should be
+    return bool(torch.stack([each.to(sums[0].dtype) for each in sums]).isfinite().all())
 
 
 def bad_heads(heard: Heard) -> list[int]:
-    """Return the heads whose output is not finite; all where only the module's is known."""
-    call = heard.call
-    if heard.projected is not None:
-        return [] if bool(_flat(heard.projected).isfinite().all()) else list(range(call.num_heads))
-    found: list[int] = (~_of_heads(call).isfinite()).transpose(0, 1).flatten(1).any(1).nonzero()[:, 0].tolist()
+    """Return the heads into or out of which comes what is not finite; all where only the module's output shows it."""
+    num_heads = heard.call.num_heads
+    if heard.projected is not None and not bool(_flat(heard.projected).isfinite().all()):
+        return list(range(num_heads))
+    looked = [*_inputs(heard.factors)] if heard.projected is not None else [*_outputs(heard), *_inputs(heard.factors)]
+    bad = [(~each.isfinite()).transpose(0, 1).flatten(1).any(1) for each in looked]
+    if heard.call.lse is not None:
+        lse = heard.call.lse
+        bad.append((lse.isnan() | (lse == torch.inf)).transpose(0, 1).flatten(1).any(1))
+    spread = [each.repeat_interleave(num_heads // len(each)) for each in bad]
+    found: list[int] = torch.stack(spread).any(0).nonzero()[:, 0].tolist()
     return found
 
 
-def _of_heads(call: AttentionCall) -> Tensor:
+def _inputs(factors: Factors | None) -> tuple[Tensor, ...]:
+    return () if factors is None else (factors.query, factors.key)
+
+
+def _outputs(heard: Heard) -> tuple[Tensor, ...]:
     """Return what the heads give, or what stands for it where it was not seen; heads are the second axis."""
+    call = heard.call
+    if heard.projected is not None:
+        return (_flat(heard.projected),)
     if call.output is not None:
-        return call.output
-    if call.scores is not None:
-        return _largest_scores(call)
-    assert call.query is not None, "a call has queries or scores"
-    return call.query
+        return (call.output,)
+    return () if call.scores is None else (_largest_scores(call),)
 
 
 def _flat(output: Tensor) -> Tensor:
@@ -98,8 +112,8 @@ class Numbers:
     key_norm: list[float] | None
 
 
-def numbers_of(heard: Heard, jacobian: float) -> Numbers:
-    """Look at a call that is finite: linear in the lengths, at some of its rows.
+def numbers_of(heard: Heard, jacobian: float, look: int = 0) -> Numbers:
+    """Look at a call that is finite: linear in the lengths, at up to four of its sequences.
 
     The largest product is looked for among the longest queries of each sequence, against every key, masked ones too:
     what overflows there is NaN before a mask is added. Saturation is looked at in rows that lie evenly.
@@ -107,7 +121,10 @@ def numbers_of(heard: Heard, jacobian: float) -> Numbers:
     Args:
         heard: the call.
         jacobian: 1 − Σ p² below which a row is saturated.
+        look: the how-manieth look this is; each takes the next sequences.
     """
+    start = look * _SEQUENCES % max(1, heard.call.batch - _SEQUENCES + 1)
+    heard = heard.select_sequences(start, start + _SEQUENCES)
     call, factors = heard.call, heard.factors
     product = query_norm = key_norm = None
     if factors is not None:
@@ -141,9 +158,8 @@ def _product_of_longest(factors: Factors, lengths: Tensor) -> Tensor:
 
 
 def _softmax_of_some(call: AttentionCall, jacobian: float) -> tuple[Tensor, Tensor]:
-    """Return the largest |score| and the share of saturated rows, (heads,), of some rows of some sequences."""
+    """Return the largest |score| and the share of saturated rows, (heads,), of some rows."""
     names = ["collision", "first_mass", "max_score", "min_score"]
-    call = _some_sequences(call)
     rows = torch.linspace(0, call.q_len - 1, min(_ROWS, call.q_len), device=call.device).round().long()
     if call.scores is not None:
         found = statistics_of_scores(call.scores.index_select(2, rows), statistics=names)
@@ -152,15 +168,12 @@ def _softmax_of_some(call: AttentionCall, jacobian: float) -> tuple[Tensor, Tens
         assert call.key is not None, "a call with queries has keys"
         found = row_statistics(call.query, call.key, statistics=names, lse=call.lse, rows=rows, **call.masking)
     counted = (found.num_keys > 1).expand_as(found.values["collision"])
-    is_sharp = (1 - found.values["collision"] < jacobian) & (found.values["first_mass"] < _SINK) & counted
-    number = counted.sum((0, 2))
-    saturated = is_sharp.sum((0, 2)) / number.clamp_min(_FEWEST_ROWS)
+    is_sink = (found.values["first_mass"] > _SINK) & counted
+    is_sharp = (1 - found.values["collision"] < jacobian) & counted & ~is_sink
+    num_sinks, number = is_sink.sum((0, 2)), (counted & ~is_sink).sum((0, 2))
+    saturated = (is_sharp.sum((0, 2)) / number.clamp_min(_FEWEST_ROWS)).masked_fill(num_sinks > number, 0.0)
     ends = torch.stack([found.values["max_score"], found.values["min_score"]]).abs()
     return ends.nan_to_num(nan=0.0, posinf=0.0).amax((0, 1, 3)), saturated
-
-
-def _some_sequences(call: AttentionCall) -> AttentionCall:
-    return call if call.batch <= _SEQUENCES else call.first_sequences(_SEQUENCES)
 
 
 def _largest_scores(call: AttentionCall) -> Tensor:

@@ -41,7 +41,7 @@ class Finding:
 
 def where(step: int, layer: str, heads: Sequence[int]) -> str:
     """Return the beginning of a sentence: the place."""
-    name = f"layer {layer}" if layer else "the attention"
+    name = f"layer {layer}" if layer else "the model's own attention"
     if not heads:
         return f"Step {step}, {name}"
     many = f"head {heads[0]}" if len(heads) == 1 else f"heads {_ranges(heads)}"

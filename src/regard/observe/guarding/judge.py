@@ -1,14 +1,15 @@
 """What the guard remembers of a model, and what it makes of each call."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from regard.observe.capture import Gradients
 from regard.observe.guarding.alarms import Alarms
+from regard.observe.guarding.bad_gradients import BadGradients
 from regard.observe.guarding.causes import Evidence, GuardLimits, Reading, Verdict, fault_of, warnings_of
 from regard.observe.guarding.ears import Heard
 from regard.observe.guarding.evidence import Numbers, bad_heads, evidence_of, numbers_of
@@ -17,7 +18,7 @@ from regard.observe.guarding.origin import bad_parameter, origin_of
 from regard.observe.guarding.sentences import Circumstances, say
 from regard.observe.guarding.trends import Trend
 
-__all__ = ["GradientSums", "Judge"]
+__all__ = ["Judge"]
 
 
 class Judge:
@@ -33,6 +34,7 @@ class Judge:
         self._limits = limits
         self._alarms = Alarms()
         self._trends: dict[str, dict[str, Trend]] = {}
+        self._looks: Counter[str] = Counter()
         self._saturated: dict[str, list[float]] = {}
         self._arguments: Mapping[str, Any] = {}
         self._last_finite: str | None = None
@@ -85,7 +87,7 @@ class Judge:
                 origin = origin_of(self._arguments, self._last_finite)
             else:
                 origin = f"the parameter {bad.name}"
-                verdict = Verdict(cause="parameter", value=bad.num_bad, limit=0)
+                verdict = Verdict(cause="parameter", value=float(bad.num_bad), limit=0.0)
         dtype = heard.call.dtype if heard.factors is None else heard.factors.dtype
         around = Circumstances(dtype=_name(dtype), evidence=evidence, origin=origin)
         return self._news(step, layer, verdict, heads, around)
@@ -94,7 +96,9 @@ class Judge:
 
     def warnings(self, step: int, heard: Heard) -> list[Finding]:
         """Judge a finite call by what it and those before it tell, and return what is news."""
-        layer, numbers = heard.layer, numbers_of(heard, self._limits.jacobian)
+        layer = heard.layer
+        self._looks[layer] += 1
+        numbers = numbers_of(heard, self._limits.jacobian, self._looks[layer])
         trends = self._remember(step, layer, numbers)
         before = self._saturated.get(layer, [0.0] * len(numbers.score))
         self._saturated[layer] = numbers.saturated
@@ -140,16 +144,18 @@ class Judge:
 
     # gradients
 
-    def gradients(self, pending: Sequence["GradientSums"]) -> list[Finding]:
-        """Judge what came back since the last optimizer step, in the order in which it came; return what is news."""
-        for sums in pending:
-            heads = sums.bad_heads()
-            if heads:
-                came = "the layers after this one" if sums.came_in() else "the backward pass of this layer itself"
-                around = Circumstances(origin=f"it comes from {came}")
-                return self._news(sums.step, sums.layer, _GRADIENT, heads, around)
-            self._alarms.look(sums.layer, "gradient", ())
-        return []
+    def gradients(self, pending: Sequence[BadGradients]) -> list[Finding]:
+        """Judge what came back since the last optimizer step, in the order in which it came; return what is news.
+
+        The first is told; gradients of the layers before it follow from it.
+        """
+        if not pending:
+            for layer in self._trends:
+                self._alarms.look(layer, "gradient", ())
+            return []
+        first = pending[0]
+        came = "the layers after this one" if first.came_in else "the backward pass of this layer itself"
+        return self._news(first.step, first.layer, _GRADIENT, first.heads, Circumstances(origin=came))
 
     def _news(
         self, step: int, layer: str, verdict: Verdict, heads: Sequence[int], around: Circumstances
@@ -171,40 +177,7 @@ class Judge:
         return [finding]
 
 
-class GradientSums:
-    """The sums of the gradients of one call, a number a head, which are finite if the gradients are.
-
-    Args:
-        layer: dotted name.
-        step: when its forward ran.
-        gradients: what came back; they are not kept.
-    """
-
-    def __init__(self, layer: str, step: int, gradients: Gradients) -> None:
-        self.layer = layer
-        self.step = step
-        heads = gradients.query.shape[1]
-        of_heads = [_sum_of_heads(each, heads) for each in (gradients.query, gradients.key, gradients.value)]
-        self._went_out = of_heads[0] + of_heads[1] + of_heads[2]
-        self._came_in = _sum_of_heads(gradients.output, heads)
-
-    def bad_heads(self) -> list[int]:
-        """Return the heads in which a gradient of query, key or value is not finite."""
-        found: list[int] = (~self._went_out.isfinite()).nonzero()[:, 0].tolist()
-        return found
-
-    def came_in(self) -> bool:
-        """Return whether the gradient of the output was not finite already."""
-        return not bool(self._came_in.isfinite().all())
-
-
 _GRADIENT = Verdict(cause="gradient", value=float("nan"), limit=float("inf"))
-
-
-def _sum_of_heads(gradient: Tensor, heads: int) -> Tensor:
-    wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
-    sums = gradient.sum((0, 2, 3), dtype=wide)
-    return sums.repeat_interleave(heads // len(sums))
 
 
 def _came_in(evidence: Evidence) -> bool:

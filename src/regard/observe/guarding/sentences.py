@@ -42,20 +42,20 @@ def _score_overflow(verdict: Verdict, around: Circumstances) -> str:
 
 
 def _empty_row(verdict: Verdict, around: Circumstances) -> str:
-    rows = "1 query row" if verdict.value == 1 else f"{_number(verdict.value)} query rows"
     return (
-        f"{rows} may attend to nothing: every score is -inf, and the softmax of that is NaN, which the next layers "
-        "spread to every token; let such rows see at least one key, or use a kernel that gives 0 for them "
-        "(regard.attention, scaled_dot_product_attention)."
+        f"{_count(verdict.value, 'query row')} may attend to nothing: every score is -inf, and the softmax of that is "
+        "NaN, which the next layers spread to every token; let such rows see at least one key, or use a kernel that "
+        "gives 0 for them (regard.attention, scaled_dot_product_attention)."
     )
 
 
 def _inf_minus_inf(verdict: Verdict, around: Circumstances) -> str:
     evidence = around.evidence
-    if evidence is None or not evidence.infinite:
-        what = "the scores hold NaN" if evidence is not None and evidence.bias == "NaN" else "the scores hold +inf"
+    assert evidence is not None, "a fault has evidence"
+    if not evidence.infinite:
+        what = "the scores hold NaN" if evidence.bias == "NaN" else "the scores hold +inf"
         product = ""
-        if evidence is not None and evidence.product is not None:
+        if evidence.product is not None:
             product = f", though |query·key| is at most {_number(evidence.product)}"
         return (
             f"{what}{product}: a bias or mask brings an infinity (0 · inf in the making of a mask is NaN, too) and the "
@@ -65,26 +65,25 @@ def _inf_minus_inf(verdict: Verdict, around: Circumstances) -> str:
     holders = " and ".join(evidence.infinite)
     hold = "hold" if len(evidence.infinite) > 1 else "holds"
     return (
-        f"{holders} {hold} {_number(verdict.value)} infinities, so the softmax meets inf - inf and gives NaN"
+        f"{holders} {hold} {_number(verdict.value)} × inf, so the softmax meets inf - inf and gives NaN"
         f"{_from(around)}; what makes {holders} overflowed {around.dtype or 'its type'}: "
         f"normalise what enters it, or {_wider(around)}."
     )
 
 
 def _upstream(verdict: Verdict, around: Circumstances) -> str:
-    evidence = around.evidence
-    names = dict.fromkeys((*evidence.nan, *evidence.infinite)) if evidence is not None else ("query, key or value",)
-    number = "1 number that is" if verdict.value == 1 else f"{_number(verdict.value)} numbers that are"
-    held = f"{' and '.join(names)} already held {number} not finite" if names else "its input was not finite"
+    assert around.evidence is not None, "a fault has evidence"
+    holders = {*around.evidence.nan, *around.evidence.infinite}
+    names = " and ".join(name for name in ("query", "key", "value") if name in holders)
     return (
-        f"{held}, so this attention is not the cause{_from(around)}; "
-        "regard.observe.first_nonfinite(model, ...) with the same batch names the module."
+        f"{names} already held {_count(verdict.value, 'number')} not finite, so this attention is not the cause"
+        f"{_from(around)}; regard.observe.first_nonfinite(model, ...) with the same batch names the module."
     )
 
 
 def _parameter(verdict: Verdict, around: Circumstances) -> str:
     return (
-        f"{around.origin} holds {_number(verdict.value)} numbers that are not finite, as an optimizer step leaves them "
+        f"{around.origin} holds {_count(verdict.value, 'number')} not finite, as an optimizer step leaves them "
         "whose gradient was not finite; go back to the last checkpoint, clip gradients or skip steps whose gradient is "
         "not finite, and look at the finding before this one."
     )
@@ -92,8 +91,8 @@ def _parameter(verdict: Verdict, around: Circumstances) -> str:
 
 def _gradient(verdict: Verdict, around: Circumstances) -> str:
     return (
-        f"the gradient that the loss sends to query, key or value is not finite ({around.origin}) and the optimizer is "
-        "about to take its step with it; skip this step, clip gradients or lower the learning rate, and in float16 "
+        f"the gradient of query, key or value is not finite (it comes from {around.origin}) and the optimizer is about "
+        "to take its step with it; skip this step, clip gradients or lower the learning rate, and in float16 "
         "scale the loss (torch.amp.GradScaler)."
     )
 
@@ -157,6 +156,10 @@ def _wider(around: Circumstances) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if 100 <= abs(value) < 1e7 or value == int(value) < 1e7 else f"{value:.3g}"
+
+
+def _count(value: float, what: str) -> str:
+    return f"1 {what}" if value == 1 else f"{_number(value)} {what}s"
 
 
 def _percent(factor: float) -> str:
