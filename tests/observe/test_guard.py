@@ -119,7 +119,8 @@ def scale_head(head: int, factor: float, *projections: nn.Linear) -> None:
 
 def only(findings: list[Finding]) -> Finding:
     (finding,) = findings
-    assert f"Step {finding.step}, layer {finding.layer}" in finding.sentence
+    place = f"layer {finding.layer}" if finding.layer else "the model's own attention"
+    assert f"Step {finding.step}, {place}" in finding.sentence
     return finding
 
 
@@ -581,6 +582,23 @@ def test_raise_comes_out_of_the_fast_path(x: Tensor) -> None:
     with torch.no_grad(), pytest.raises(NumericError, match="may attend to nothing"), guard(model, on="raise"):
         model(x, src_key_padding_mask=padding)
     assert not taps._TAPS.listeners
+
+
+def test_a_model_that_is_one_attention_module_is_guarded_without_a_hook(x: Tensor) -> None:
+    """PyTorch leaves its fast path when a hook sits on this class."""
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
+    x = x.clone()
+    with torch.no_grad(), guard(model) as guarding:
+        expected = model(x, x, x, need_weights=False)[0]
+        padding = torch.zeros(3, 9, dtype=torch.bool)
+        padding[2] = True
+        model(x, x, x, key_padding_mask=padding, need_weights=False)
+        assert not model._forward_hooks
+        assert not model._forward_pre_hooks
+    with torch.no_grad():
+        assert torch.equal(model(x, x, x, need_weights=False)[0], expected)
+    finding = only(guarding.findings)
+    assert (finding.step, finding.cause, finding.heads, finding.value) == (2, "empty_row", (0, 1, 2, 3), 9)
 
 
 def test_a_softmax_without_a_product_is_judged_when_the_forward_ends() -> None:

@@ -64,7 +64,6 @@ class Guard:
         self._layers = Layers(plain, extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
         self._coverage = {name: Coverage(layer=name) for name in self._layers.attention}
         self._judge = Judge(plain, limits)
-        self._limits = limits
         self._hooks_root = takes_hooks(model)
         self._step = 0
         self._told_step = False
@@ -184,7 +183,7 @@ class Guard:
         group = self._layers.packed_heads(layer, call)
         if group > 1:
             call = call.unpacked(group)
-            heard = Heard.of(layer, call)
+            heard = Heard.of(layer, call)  # the factors of packed heads are packed as well
         if not self._hooks_root and (self._step == 0 or layer in self._seen):
             self._begin_step({})
         self._seen.add(layer)
