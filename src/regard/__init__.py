@@ -10,12 +10,13 @@ from regard._errors import RegardError
 
 if TYPE_CHECKING:
     from regard.functional import attention
-    from regard.observe import watch
+    from regard.observe import guard, watch
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "attention": "regard.functional",
+    "guard": "regard.observe",
     "watch": "regard.observe",
 }
 _ROOMS = (
@@ -34,7 +35,7 @@ _ROOMS = (
     "viewer",
 )
 
-__all__ = ["RegardError", "__version__", "attention", "watch"]
+__all__ = ["RegardError", "__version__", "attention", "guard", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "MissingDependencyError",
+    "NumericError",
     "RecordError",
     "RegardError",
     "TrainingError",
@@ -34,6 +35,10 @@ class RecordError(RegardError, ValueError):
 
 class TrainingError(RegardError, RuntimeError):
     """A training run that cannot go on, such as a loss that is no longer a number."""
+
+
+class NumericError(RegardError, ArithmeticError):
+    """A number that is not finite where attention is computed; the message says where, why, and what to do."""
 
 
 class UnsupportedError(RegardError, RuntimeError):

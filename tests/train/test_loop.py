@@ -12,6 +12,7 @@ from tensorboard.summary.writer.event_file_writer import AtomicCounter
 from torch import nn
 
 from regard import RegardError
+from regard._errors import NumericError
 from regard.modules import MultiHeadAttention
 from regard.records import Run, Status
 from regard.train import BatchLoss, Fit, OptimConfig, Silent, WatchConfig, linear_schedule
@@ -169,6 +170,24 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path: Path) -> N
         fit(run, TinyTask(fail_at=3))
     assert Run.open(run.folder).info.status is Status.FAILED
     assert list(run.events("step"))[-1]["loss"] is None
+
+
+def test_a_guarded_run_is_the_same_run(whole: Run, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "guarded", recipe="tiny")
+    fit(run, TinyTask(), watching=WATCHING.model_copy(update={"guard": "raise"}))
+    assert trace(run) == trace(whole)
+    assert heads(run) == heads(whole)
+
+
+def test_a_guarded_run_ends_where_attention_is_not_finite(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "ended", recipe="tiny")
+    task = TinyTask()
+    with torch.no_grad():
+        next(iter(task.model.parameters())).view(-1)[0] = torch.nan
+    with pytest.raises(NumericError, match=r"Step 1, layer block\.attention.*the parameter "):
+        fit(run, task, watching=WATCHING.model_copy(update={"guard": "raise"}))
+    assert Run.open(run.folder).info.status is Status.FAILED
+    assert list(run.events("step")) == []
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:

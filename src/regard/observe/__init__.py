@@ -9,6 +9,10 @@ from regard.observe.calls import AttentionCall
 from regard.observe.changes import ChangeScores
 from regard.observe.coverage import Coverage, merge_coverage
 from regard.observe.explanation import Explanation, PairWeights
+from regard.observe.guard import Guard, guard
+from regard.observe.guarding.causes import FAULTS, WARNINGS, GuardLimits
+from regard.observe.guarding.finding import Finding
+from regard.observe.guarding.first_nonfinite import first_nonfinite
 from regard.observe.kept import Kept, TopKey
 from regard.observe.moments import Moments
 from regard.observe.recorders import (
@@ -26,12 +30,17 @@ from regard.observe.watch import Watch, watch
 from regard.observe.words import Word
 
 __all__ = [
+    "FAULTS",
     "STATISTICS",
+    "WARNINGS",
     "Adapter",
     "AttentionCall",
     "ChangeScores",
     "Coverage",
     "Explanation",
+    "Finding",
+    "Guard",
+    "GuardLimits",
     "HeadRecorder",
     "Kept",
     "LogRecorder",
@@ -47,6 +56,8 @@ __all__ = [
     "View",
     "Watch",
     "Word",
+    "first_nonfinite",
+    "guard",
     "merge_coverage",
     "watch",
 ]

@@ -9,7 +9,6 @@ from torch.utils.hooks import RemovableHandle
 
 from regard._errors import ArgumentError
 from regard.observe.calls import AttentionCall
-from regard.observe.observer import Observer
 
 __all__ = ["Adapter", "Adapters"]
 
@@ -44,18 +43,20 @@ class Adapters:
         """Classes whose modules are seen through a function."""
         return [kind for kind, adapter in self._adapters.items() if adapter != "softmax"]
 
-    def hook(self, observer: Observer) -> list[RemovableHandle]:
-        """Put a hook on every module that is seen through a function."""
+    def hook(
+        self, modules: Mapping[str, nn.Module], take: Callable[[str, AttentionCall], None]
+    ) -> list[RemovableHandle]:
+        """Put a hook on every module of ``modules`` that is seen through a function; ``take`` gets what it returns."""
         handles = []
         for kind in self.by_report:
-            for name, module in observer.layers.modules.items():
+            for name, module in modules.items():
                 if isinstance(module, kind):
-                    hook = _reporting(name, self._adapters[kind], observer)
+                    hook = _reporting(name, self._adapters[kind], take)
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
         return handles
 
 
-def _reporting(name: str, adapter: Any, observer: Observer) -> Callable[..., None]:
+def _reporting(name: str, adapter: Any, take: Callable[[str, AttentionCall], None]) -> Callable[..., None]:
     def report(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         with torch.no_grad(), torch.random.fork_rng():
             call = adapter(module, args, kwargs, result)
@@ -66,6 +67,6 @@ def _reporting(name: str, adapter: Any, observer: Observer) -> Callable[..., Non
                 f"The adapter of {type(module).__name__} must return an AttentionCall or None, "
                 f"got {type(call).__name__}."
             )
-        observer.capture.take(name, call)
+        take(name, call)
 
     return report

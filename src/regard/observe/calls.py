@@ -156,6 +156,15 @@ class AttentionCall:
             picked["statistics"] = {name: values.index_select(1, chosen) for name, values in self.statistics.items()}
         return replace(self, **picked)
 
+    def select_sequences(self, start: int, stop: int) -> "AttentionCall":
+        """Return the same call with only some of its sequences, as views."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
+        picked: dict[str, Any] = {
+            name: tensor[start:stop] if tensor.shape[0] == self.batch else tensor for name, tensor in tensors.items()
+        }
+        return replace(self, **picked, statistics=None)
+
     def unpacked(self, group: int) -> "AttentionCall":
         """Return the call of one query whose ``group`` heads to a key head stand in the place of queries."""
         places = {name: getattr(self, name) for name in ("query", "output", "lse", "attn_mask", "attn_bias")}

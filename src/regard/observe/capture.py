@@ -143,6 +143,8 @@ class Capture:
 
     def after(self, operator: str, arguments: Mapping[str, Any], result: Any) -> None:
         """Make a call of what has run, if it is one."""
+        if operator == taps.ADDING_PRODUCT:
+            return  # it makes scores, whose softmax comes later
         if operator == taps.PRODUCT:
             self._product(arguments, result)
         elif operator in taps.SOFTMAXES:
@@ -283,7 +285,7 @@ class Capture:
         if layer is None:
             return
         self.finish()
-        kernel = "math" if is_safe else "softmax"
+        kernel = taps.MATH if is_safe else "softmax"
         call = AttentionCall(scores=self._with_heads(scores.detach(), layer), kernel=kernel)
         self._state.pending = _Pending(layer, call)
 

@@ -8,7 +8,7 @@ from typing import Literal
 from regard._errors import ArgumentError
 from regard.functional import COLUMN_STATISTICS, ROW_STATISTICS
 
-__all__ = ["GRADIENT_STATISTICS", "RESIDUAL_STATISTICS", "SEQUENCE_STATISTICS", "STATISTICS", "Plan"]
+__all__ = ["GRADIENT_STATISTICS", "RESIDUAL_STATISTICS", "SEQUENCE_STATISTICS", "STATISTICS", "Plan", "matches"]
 
 _OF_ROWS = {
     **{name: definition.formula for name, definition in ROW_STATISTICS.items()},
@@ -80,11 +80,11 @@ class Plan:
 
     def wants(self, layer: str) -> bool:
         """Return whether ``layer`` is among the chosen ones."""
-        return self.layers is None or _matches(layer, self.layers)
+        return self.layers is None or matches(layer, self.layers)
 
     def keeps(self, layer: str) -> bool:
         """Return whether the last call of ``layer`` is to be kept."""
-        return self.keep if isinstance(self.keep, bool) else _matches(layer, self.keep)
+        return self.keep if isinstance(self.keep, bool) else matches(layer, self.keep)
 
     def looks_at(self, names: Sequence[str]) -> bool:
         """Return whether one of ``names`` is among the chosen statistics."""
@@ -98,5 +98,6 @@ class Plan:
         return self.every.get(name, 1) if isinstance(self.every, Mapping) else self.every
 
 
-def _matches(layer: str, patterns: Sequence[str]) -> bool:
+def matches(layer: str, patterns: Sequence[str]) -> bool:
+    """Return whether the dotted name fits one of the patterns."""
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)

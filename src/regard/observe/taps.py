@@ -20,8 +20,10 @@ from torch import Tensor
 from regard.functional import taps
 
 __all__ = [
+    "ADDING_PRODUCT",
     "FAST_PATH",
     "FLASH",
+    "MATH",
     "NATIVE",
     "OURS",
     "PRODUCT",
@@ -53,14 +55,18 @@ QKV = "_transform_bias_rescale_qkv"
 """Makes query, key and value within the fast path."""
 SOFTMAXES = ("_safe_softmax", "_softmax")
 """The first is what ``scaled_dot_product_attention`` uses where no fused kernel fits."""
+MATH = "math"
+"""Not an operator: what ``scaled_dot_product_attention`` does where no fused kernel fits."""
 PRODUCT = "bmm"
 """The product of weights and values where they are not fused."""
+ADDING_PRODUCT = "baddbmm"
+"""The product of query and key where a mask is added within it."""
 NATIVE = "regard native for flash"
 """Not an operator: the native kernel in the place of ``FLASH``."""
 OURS = (taps.CHUNKED, taps.NATIVE, taps.FLEX, taps.TRITON, taps.PACKED)
 """Not operators: backends of ``regard.attention``."""
 
-_OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT)
+_OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT, ADDING_PRODUCT)
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from regard.observe.plan import RESIDUAL_STATISTICS, Plan
 from regard.observe.recorders import Recorder
 from regard.observe.view import View
 
-__all__ = ["Watch", "watch"]
+__all__ = ["Watch", "takes_hooks", "watch"]
 
 _DEFAULT = ("entropy", "normalized_entropy", "max_weight", "first_mass", "padding_mass", "output_norm")
 # PyTorch leaves its C++ fast path when a hook sits on one of these.
@@ -39,7 +39,7 @@ class Watch:
         self._model = model
         self._adapters = Adapters(adapters)
         layers = Layers(unwrapped(model), extra=self._adapters.by_softmax, adapted=self._adapters.by_report)
-        self._hooks_root = not isinstance(model, _UNHOOKED) and not _compiles_itself(model)
+        self._hooks_root = takes_hooks(model)
         recorders = recorder if isinstance(recorder, Sequence) else () if recorder is None else (recorder,)
         self._observer = Observer(layers, plan, recorders, kernel=kernel, counts_forwards=self._hooks_root)
         self._handles: list[RemovableHandle] = []
@@ -59,7 +59,7 @@ class Watch:
             self._hook_root()
         if self._observer.plan.looks_at(RESIDUAL_STATISTICS):
             self._hook_blocks()
-        self._handles += self._adapters.hook(self._observer)
+        self._handles += self._adapters.hook(self._observer.layers.modules, self._observer.capture.take)
         taps.add(self._observer.capture)
         return self.view
 
@@ -108,6 +108,11 @@ class Watch:
                 self._observer.enter_block(name, residual)
 
         return enter
+
+
+def takes_hooks(model: nn.Module) -> bool:
+    """Return whether a hook on ``model`` itself leaves its kernels as they are."""
+    return not isinstance(model, _UNHOOKED) and not _compiles_itself(model)
 
 
 def _compiles_itself(module: nn.Module) -> bool:

@@ -80,6 +80,9 @@ class WatchConfig(_Config):
     )
     interval: int = Field(10, ge=1, description="steps between two looks at `sometimes`, at quantiles and at gradients")
     rows: Literal["all"] | int = "all"
+    guard: Literal["off", "warn", "raise"] = Field(
+        "off", description="also guard the numbers of attention: log what is not finite or about to be, or end there"
+    )
     tensorboard: bool = Field(False, description="also write tensorboard/ in the run folder")
     plotjuggler: bool | str = Field(
         False, description="also write plotjuggler/ in the run folder; HOST:PORT streams there too, as 127.0.0.1:9870"

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from regard._errors import TrainingError
-from regard.observe import View, merge_coverage, watch
+from regard._errors import NumericError, TrainingError
+from regard.observe import Guard, View, guard, merge_coverage, watch
 from regard.records import Run, Status
 from regard.train.checkpoint import load_checkpoint, save_checkpoint
 from regard.train.config import OptimConfig, WatchConfig
@@ -109,6 +110,7 @@ class Fit:
             quantiles_every=watching.interval,
             recorder=self._recorder,
         )
+        self._guard: Guard | None = None if watching.guard == "off" else guard(task.model, on=watching.guard)
         self._per_epoch = len(task.batches(0))
         self._total = self._per_epoch * optim.epochs
         self._step = 0
@@ -130,6 +132,7 @@ class Fit:
 
         Raises:
             TrainingError: the loss is no longer a finite number.
+            NumericError: with ``watch.guard`` of ``raise``, attention is no longer finite.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of the last whole step was written.
             RecordError: the checkpoint cannot be read.
             MissingDependencyError: a recorder that was asked for needs a package that is not installed.
@@ -146,6 +149,9 @@ class Fit:
                     self._epoch(interruption, clock)
                     self._validate()
                     self._checkpoint(clock)
+        except NumericError as error:
+            self._run.update(status=Status.FAILED, message=str(error))
+            raise
         finally:
             self._progress.stop()
             self._recorder.close()
@@ -167,9 +173,11 @@ class Fit:
         epoch, position = divmod(self._step, self._per_epoch)
         batches = self._task.batches(epoch)
         self._task.model.train()
-        with self._watch as view:
+        with self._watch as view, self._guard or nullcontext() as guarding:
             for batch in batches[position:]:
                 view.at(self._step + 1)
+                if guarding is not None:
+                    guarding.at(self._step + 1)
                 self._train_step(epoch, batch)
                 if interruption.requested:
                     self._interrupt(clock)
