@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regard._errors import RegardError
 
 if TYPE_CHECKING:
+    from regard.conformance import check
     from regard.functional import attention
     from regard.observe import watch
 
@@ -16,10 +17,12 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "attention": "regard.functional",
+    "check": "regard.conformance",
     "watch": "regard.observe",
 }
 _ROOMS = (
     "cli",
+    "conformance",
     "data",
     "diagnose",
     "evaluate",
@@ -34,7 +37,7 @@ _ROOMS = (
     "viewer",
 )
 
-__all__ = ["RegardError", "__version__", "attention", "watch"]
+__all__ = ["RegardError", "__version__", "attention", "check", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,81 @@
+"""The work bench of a check: seeds, lengths, and how far from equal rounding alone takes a subject."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from regard.conformance.outcome import NotTestedError
+from regard.conformance.stream import Output, Stream
+from regard.conformance.subjects.subject import Subject
+
+__all__ = ["Bench", "distance"]
+
+_LENGTH = 10
+_BATCH = 3
+
+
+class Bench:
+    """What rules share while one subject is checked.
+
+    Args:
+        subject: what is checked.
+        seed: of every draw.
+        fast: fewer and shorter cases.
+    """
+
+    def __init__(self, subject: Subject, *, seed: int = 0, fast: bool = False) -> None:
+        self.seed = seed
+        self.fast = fast
+        self.length = 8 if fast else _LENGTH
+        self.random = False  # set by the determinism rule: nothing else can be measured then
+        self._subject = subject
+        self._floors: dict[str, float] = {}
+        self._plain: dict[str, tuple[Tensor, Output]] = {}
+
+    def generator(self, offset: int = 0) -> torch.Generator:
+        """Return a generator that gives the same numbers in every check with this seed."""
+        return torch.Generator().manual_seed(1_000_003 * self.seed + offset)
+
+    def tokens(self, stream: Stream, batch: int = _BATCH, length: int | None = None, *, offset: int = 0) -> Tensor:
+        """Return tokens of ``stream``, the same for the same arguments."""
+        return stream.draw(batch, self.length if length is None else length, self.generator(offset))
+
+    def plain(self, stream: Stream) -> tuple[Tensor, Output]:
+        """Return tokens of the usual size and what the subject gives for them."""
+        if stream.name not in self._plain:
+            tokens = self.tokens(stream)
+            self._plain[stream.name] = tokens, stream.run(tokens)
+        return self._plain[stream.name]
+
+    def floor(self, stream: Stream) -> float:
+        """Return what still counts as equal: twice the error of a float32 run against the float64 one.
+
+        A model may take single steps in float32 whatever its parameters are, such as norms and rotary tables, and a
+        batch of another shape sums in another order; neither is further from the truth than a run in float32.
+
+        Raises:
+            NotTestedError: the subject gives numbers that are not finite.
+        """
+        if stream.name not in self._floors:
+            tokens, exact = self.plain(stream)
+            if not bool(exact.tokens.isfinite().all()):
+                raise NotTestedError("its outputs are not finite without any padding, so nothing can be compared")
+            with self._subject.precision(torch.float32):
+                rough = stream.run(tokens)
+            largest = float(exact.tokens.abs().max())
+            error = distance(rough.tokens.double(), exact.tokens.double())
+            self._floors[stream.name] = max(2 * error, 1e3 * torch.finfo(torch.float64).eps * max(largest, 1.0))
+        return self._floors[stream.name]
+
+    def lengths(self) -> Sequence[int]:
+        """Return the lengths at which a failing case is looked for, the shortest first."""
+        return range(2, self.length + 1)
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Return the largest absolute difference; infinite where one is not finite and the other is."""
+    if one.numel() == 0:
+        return 0.0
+    difference = (one - other).abs()
+    return float(difference.nan_to_num(nan=torch.inf).max())

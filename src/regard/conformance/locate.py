@@ -1,0 +1,60 @@
+"""Where a difference begins: the first attention call, and the head, whose output differs between two runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regard.conformance.trace import Heard, Trace
+
+__all__ = ["Place", "first_difference"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it begins; ``query`` counts within what was compared."""
+
+    layer: str
+    head: int
+    query: int
+    difference: float
+
+    def __str__(self) -> str:
+        return f"{self.layer}, head {self.head}"
+
+
+def first_difference(
+    one: Trace,
+    other: Trace,
+    pick: Callable[[Tensor], Tensor],
+    pick_other: Callable[[Tensor], Tensor] | None = None,
+    *,
+    relative: float = 1e-7,
+    wanted: Callable[[Heard], bool] = lambda heard: True,
+) -> Place | None:
+    """Return the first call whose heads' outputs differ where they must not, or None.
+
+    Args:
+        one: a run.
+        other: another run of the same calls in the same order.
+        pick: from (batch, heads, q_len, value_dim) to what is compared, (…, heads, rows, value_dim).
+        pick_other: the same for the other run, by default the same.
+        relative: difference that counts, in units of the largest output of the call.
+        wanted: which calls to look at.
+    """
+    mine = [heard for heard in one.calls if wanted(heard)]
+    theirs = [heard for heard in other.calls if wanted(heard)]
+    for heard, twin in zip(mine, theirs, strict=False):
+        if heard.call.output is None or twin.call.output is None or heard.layer != twin.layer:
+            continue
+        first, second = pick(heard.call.output), (pick_other or pick)(twin.call.output)
+        if first.shape != second.shape:
+            continue
+        largest = max(float(first.abs().max()), torch.finfo(torch.float32).tiny) if first.numel() else 1.0
+        difference = (first - second).abs().nan_to_num(nan=torch.inf)
+        if difference.numel() and float(difference.max()) > relative * largest:
+            by_row = difference.amax(-1).flatten(0, -3).amax(0)
+            head, query = divmod(int(by_row.argmax()), by_row.shape[1])
+            return Place(heard.layer, head, query, float(difference.max()))
+    return None
