@@ -15,13 +15,15 @@ __all__ = ["dependence", "differentiable"]
 
 
 @contextmanager
-def differentiable(subject: Subject, tokens: Tensor) -> Iterator[tuple[Tensor, Callable[[], Tensor]]]:
+def differentiable(
+    subject: Subject, tokens: Tensor, vectors: Tensor | None = None
+) -> Iterator[tuple[Tensor, Callable[[], Tensor]]]:
     """Yield tokens to call with, and a function that returns the vectors that gradients are taken of.
 
-    Vectors are taken themselves; ids by what the first embedding makes of them.
+    Vectors are taken themselves; ids by what the first embedding makes of them, or by ``vectors`` in its place.
     """
     if tokens.dtype.is_floating_point:
-        leaf = subject.vectors(tokens).detach().clone().requires_grad_()
+        leaf = subject.vectors(tokens if vectors is None else vectors).detach().clone().requires_grad_()
         yield leaf, lambda: leaf
         return
     found: list[Tensor] = []
@@ -29,7 +31,7 @@ def differentiable(subject: Subject, tokens: Tensor) -> Iterator[tuple[Tensor, C
     def take(_: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tensor | None:
         if found or not given or not _same(given[0], tokens):
             return None
-        found.append(made.detach().clone().requires_grad_())
+        found.append((made if vectors is None else vectors).detach().clone().requires_grad_())
         return found[0]
 
     def taken() -> Tensor:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
+
 from regard._errors import ArgumentError
 
 __all__ = ["Traits", "assumed"]
@@ -23,6 +25,7 @@ class Traits:
         softcap: limit of the absolute scores.
         window: how many keys a token of a windowed layer sees, itself included.
         num_kv_heads: key heads of a model with grouped heads.
+        dtype: the type that a function is used with; that of a module is known.
         why: name of a trait -> how it became known.
     """
 
@@ -35,6 +38,7 @@ class Traits:
     softcap: float | None = None
     window: int | None = None
     num_kv_heads: int | None = None
+    dtype: torch.dtype | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
     def told(self, **found: tuple[Any, str]) -> "Traits":

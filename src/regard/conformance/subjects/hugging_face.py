@@ -167,7 +167,7 @@ class _Conventions:
             left_padding=offset is not None or not _absolute(self.module),
             padding_token=self.padding_token,
             step=self._step(prefix, fixed) if causal and self._caches(prefix, fixed) else None,
-            has_positions=True,
+            has_positions=self.subject.traits.positions is not False,
             text=f"model({tokens_text}{prefix}input_ids={{tokens}}{{keep}})[0]",
             mask_text=f", {prefix}attention_mask={{mask}}",
         )
