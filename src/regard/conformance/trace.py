@@ -136,7 +136,7 @@ class _Listener:
             return
         layer = self._layers.running(False)
         if layer is not None:
-            self._trace.wrong_softmax.append((layer, axis % scores.ndim - scores.ndim, tuple(scores.shape)))
+            self._trace.wrong_softmax.append((layer or "the module", axis % scores.ndim - scores.ndim, tuple(scores.shape)))
 
     def _receive(self, layer: str, call: AttentionCall) -> None:
         group = self._layers.packed_heads(layer, call)
@@ -144,7 +144,7 @@ class _Listener:
         query, key = call.query, call.key
         if call.scores is not None and self._of_scores is not None:
             query, key = _factors(call.scores, *self._of_scores)
-        self._trace.events.append(Heard(layer, call, query, key))
+        self._trace.events.append(Heard(layer or "the module", call, query, key))
 
 
 class _Products(TorchDispatchMode):
@@ -172,6 +172,8 @@ def traced(module: nn.Module) -> Iterator[Trace]:
     trace = Trace()
     listener = _Listener(module, trace)
     handles = [leaf.register_forward_hook(_told(name, trace)) for name, leaf in _leaves(module)]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, whose insides cannot be heard
     taps.add(listener)
     try:
         with _Products(trace, listener):
@@ -179,6 +181,7 @@ def traced(module: nn.Module) -> Iterator[Trace]:
         listener.finish()
     finally:
         taps.remove(listener)
+        torch.backends.mha.set_fastpath_enabled(fast)
         for handle in handles:
             handle.remove()
 

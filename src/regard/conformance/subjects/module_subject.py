@@ -99,7 +99,7 @@ def adapted(module: nn.Module) -> AttentionModule | None:
 
 def _of_torch(module: nn.MultiheadAttention) -> AttentionModule:
     def swap(x: Tensor) -> Tensor:
-        return x if module.batch_first else x.transpose(0, 1)
+        return x if module.batch_first else x.transpose(0, 1).contiguous()  # linear layers fuse their bias then
 
     def call(twin: nn.MultiheadAttention, x: Tensor, keep: Tensor | None, causal: bool) -> Tensor:
         hidden = None if keep is None else ~keep
