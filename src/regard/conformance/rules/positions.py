@@ -20,7 +20,7 @@ class Positions(Rule):
     title = "Order matters exactly where positions are known"
     law = "without positions, tokens in another order give the same outputs in that order; with positions they do not"
     why = "Vaswani et al., arXiv:1706.03762, section 3.5: attention has no order of its own, and positions that are lost on the way leave a bag of words."
-    method = "Bidirectional: the tokens in another order. Causal: the first two tokens exchanged, and the first attention layer's output at the last token."
+    method = "Bidirectional: the tokens in another order. Causal: two neighbours exchanged, and the first attention layer's output at the last token."
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "positions do not reach the model: never added, all equal, or taken modulo the batch; or a function mixes neighbours that should be a set"
     remedy = "add position embeddings to the tokens, or rotate queries and keys by their positions, before the first attention call"
@@ -58,10 +58,10 @@ def _by_order(stream: Stream, bench: Bench) -> float:
 
 
 def _by_first_layer(subject: Subject, stream: Stream, bench: Bench) -> float | None:
-    """Return how far the first attention layer's output at the last token changes when the first two are exchanged."""
+    """Return how far the first attention layer's output at the last token changes when the two before are exchanged."""
     tokens = bench.tokens(stream, 1)
     other = tokens.clone()
-    other[:, :2] = tokens[:, :2].flip(1)
+    other[:, -3:-1] = tokens[:, -3:-1].flip(1)  # near the end, where a window sees them
     if subject.copy is None:
         return float((stream.run(tokens).tokens[:, -1] - stream.run(other).tokens[:, -1]).abs().max())
     outputs: list[Tensor] = []

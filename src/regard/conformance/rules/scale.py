@@ -152,11 +152,14 @@ def _factors(trace: Trace, heard: Heard, twin: Heard, softcap: float | None) -> 
     if query is None or key is None:
         return "its queries and keys are not what a projection made, turned and scaled"
     group = heard.query.shape[1] // heard.key.shape[1]
-    return query[1] * key[1].repeat_interleave(group) * _kernel_factor(heard, twin, softcap)
+    factor = _kernel_factor(heard, twin, softcap)
+    if factor is None:
+        return "its products are the same for other tokens"
+    return query[1] * key[1].repeat_interleave(group) * factor
 
 
-def _kernel_factor(heard: Heard, twin: Heard, softcap: float | None) -> Tensor:
-    """Return the factor between the kernel's own products and the scores, (heads,) or one for all."""
+def _kernel_factor(heard: Heard, twin: Heard, softcap: float | None) -> Tensor | None:
+    """Return the factor between the kernel's products and the scores, (heads,) or one for all; None if it is unseen."""
     call = heard.call
     assert heard.query is not None
     assert heard.key is not None
@@ -169,7 +172,8 @@ def _kernel_factor(heard: Heard, twin: Heard, softcap: float | None) -> Tensor:
     seen = scores[0].isfinite() & scores[1].isfinite()
     moved = torch.where(seen, scores[0] - scores[1], 0.0)
     change = torch.where(seen, products[0] - products[1], 0.0)
-    return (moved * change).sum((0, 2, 3)) / change.square().sum((0, 2, 3)).clamp_min(1e-300)
+    power = change.square().sum((0, 2, 3))
+    return (moved * change).sum((0, 2, 3)) / power if bool((power > 0).all()) else None
 
 
 def _uncapped(scores: Tensor, softcap: float | None) -> Tensor:
