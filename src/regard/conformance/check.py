@@ -21,6 +21,8 @@ from regard.conformance.subjects.subject import Subject
 
 __all__ = ["check"]
 
+_SMALL = 5_000_000  # parameters
+
 
 def check(
     subject: Callable[..., Any] | nn.Module | AttentionModule | Model,
@@ -65,7 +67,7 @@ def check(
     """
     chosen = _chosen(rules)
     began = time.perf_counter()
-    with _random_states_kept(), torch.autograd.set_detect_anomaly(False):
+    with _random_states_kept(), _few_threads(subject):
         known = recognise(subject, assume)
         bench = Bench(known, seed=seed, fast=fast)
         found = {}
@@ -105,6 +107,20 @@ def _checked(rule: Rule, subject: Subject, bench: Bench) -> Checked:
     except NotTestedError as reason:
         outcome = Outcome(verdict=Verdict.NOT_TESTED, summary=str(reason))
     return Checked(rule=rule, outcome=outcome, seconds=time.perf_counter() - began)
+
+
+@contextmanager
+def _few_threads(subject: Any) -> Iterator[None]:
+    """Compute small subjects in one thread: on short sequences threads wait for each other longer than they work."""
+    module = subject if isinstance(subject, nn.Module) else getattr(subject, "module", None)
+    size = sum(one.numel() for one in module.parameters()) if isinstance(module, nn.Module) else 0
+    before = torch.get_num_threads()
+    if size < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class GroupedHeads(Rule):
     tolerance = "1e-9 in float64: a head is another head or it is not"
     meaning = "key heads were repeated with repeat or tile (0 1 0 1) instead of repeat_interleave (0 0 1 1), or heads were split in another order"
     remedy = "use repeat_interleave(num_heads // num_kv_heads, dim=1) or enable_gqa=True"
-    after = ("softmax",)
+    after = ("softmax", "head_merge")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look which key head each query head uses."""

@@ -40,7 +40,7 @@ class Padding(Rule):
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "padding is attended: the mask does not reach every layer"
     remedy = "pass the mask of real tokens to every attention call, and position_ids = cumsum(mask) - 1 with left padding"
-    after = ("softmax", "mask_sense", "empty_rows", "batch")
+    after = ("dropout", "softmax", "mask_sense", "causality", "empty_rows", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Pad every stream that can be padded."""

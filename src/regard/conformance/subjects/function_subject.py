@@ -112,12 +112,22 @@ class FunctionSubject(Subject):
         return tokens.to(self._dtype)
 
     def setup(self) -> str:
-        """Return the import of the function."""
-        module = getattr(self.function, "__module__", None) or "your_module"
+        """Return the import of the function, and how a token becomes its query, key and value."""
+        module = getattr(self.function, "__module__", None)
         if self.function is F.scaled_dot_product_attention:
-            return "import torch\nfrom torch.nn.functional import scaled_dot_product_attention"
-        plain = str(self.name).isidentifier() and module != "__main__"
-        return f"import torch\nfrom {module} import {self.name}" if plain else f"import torch\n# {self.name}: the function"
+            found = f"from torch.nn.functional import {self.name}"
+        elif self.name.isidentifier() and module not in (None, "__main__"):
+            found = f"from {module} import {self.name}"
+        else:
+            found = f"# {self.name}: the function that was checked"
+        return f"import torch\n{found}"
+
+    def _written(self, causal: bool) -> tuple[str, str]:
+        """Return the call on vectors that hold query, key and value of each token, and its mask, as expressions."""
+        options = f", {self.options['causal']}=True" if causal and "causal" in self.options else ""
+        split = f"*{{tokens}}.unflatten(-1, (3, {HEADS}, {HEAD_DIM})).permute(2, 0, 3, 1, 4)"
+        mask = f", {self.options['mask']}={{mask}}[:, None, None]" if "mask" in self.options else ""
+        return f"{self.name}({split}{options}{{keep}}).transpose(1, 2)", mask
 
     def _streams(self) -> Iterator[Stream]:
         if not self.traits.causal:
@@ -140,6 +150,7 @@ class FunctionSubject(Subject):
                 mask = mask.expand(-1, -1, tokens.shape[1], -1)
             return Output(self.attend(q, k, v, mask=mask, **options).transpose(1, 2).flatten(2))
 
+        text, mask_text = self._written(causal)
         return Stream(
             name=name,
             draw=lambda batch, length, generator: torch.randn(
@@ -150,6 +161,8 @@ class FunctionSubject(Subject):
             padding="mask" in self.options,
             left_padding=True,
             has_positions=False,
+            text=text,
+            mask_text=mask_text,
         )
 
     def _is_causal_by_itself(self) -> bool:
