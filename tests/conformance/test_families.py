@@ -50,7 +50,15 @@ TWO_STACKS = {
     "decoder_start_token_id": 1,
     **SPECIAL,
 }
-T5 = {"vocab_size": 50, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+T5 = {
+    "vocab_size": 50,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+}
 
 MODELS: dict[str, Callable[[str], nn.Module]] = {
     "bert": lambda impl: BertModel(BertConfig(vocab_size=50, **BLOCK, attn_implementation=impl), False),
@@ -61,9 +69,7 @@ MODELS: dict[str, Callable[[str], nn.Module]] = {
         RobertaConfig(vocab_size=50, **BLOCK, max_position_embeddings=40, attn_implementation=impl), False
     ),
     "gpt2": lambda impl: GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=32, attn_implementation=impl, **SPECIAL
-        )
+        GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=32, attn_implementation=impl, **SPECIAL)
     ),
     "llama": lambda impl: LlamaForCausalLM(LlamaConfig(**GROUPED, attn_implementation=impl)),
     "mistral": lambda impl: MistralForCausalLM(MistralConfig(**GROUPED, sliding_window=4, attn_implementation=impl)),
@@ -71,9 +77,7 @@ MODELS: dict[str, Callable[[str], nn.Module]] = {
     "qwen2": lambda impl: Qwen2ForCausalLM(Qwen2Config(**GROUPED, attn_implementation=impl)),
     "qwen3": lambda impl: Qwen3ForCausalLM(Qwen3Config(**GROUPED, head_dim=8, attn_implementation=impl)),
     "gemma2": lambda impl: Gemma2ForCausalLM(
-        Gemma2Config(
-            **GROUPED, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0, attn_implementation="eager"
-        )
+        Gemma2Config(**GROUPED, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0, attn_implementation="eager")
     ),
     "t5": lambda impl: T5ForConditionalGeneration(T5Config(**T5, attn_implementation=impl)),
     "bart": lambda impl: BartForConditionalGeneration(

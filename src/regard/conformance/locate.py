@@ -1,6 +1,6 @@
 """Where a difference begins: the first attention call, and the head, whose output differs between two runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,20 +8,37 @@ from torch import Tensor
 
 from regard.conformance.trace import Heard, Trace
 
-__all__ = ["Place", "first_difference"]
+__all__ = ["Place", "first_difference", "named"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where it begins; ``query`` counts within what was compared."""
+    """Where it begins: a layer, those of its heads that differ, and the row that does most.
+
+    ``query`` counts within what was compared.
+    """
 
     layer: str
-    head: int
+    heads: tuple[int, ...]
+    num_heads: int
     query: int
-    difference: float
+
+    @property
+    def head(self) -> int:
+        """The first head that differs."""
+        return self.heads[0]
 
     def __str__(self) -> str:
-        return f"{self.layer}, head {self.head}"
+        return f"{self.layer}, {named(self.heads, self.num_heads)}"
+
+
+def named(heads: Sequence[int], num_heads: int) -> str:
+    """Return some of a layer's heads in words: "head 3", "heads 0 and 2", "all 4 heads"."""
+    if len(heads) == num_heads > 1:
+        return f"all {num_heads} heads"
+    if len(heads) == 1:
+        return f"head {heads[0]}"
+    return f"heads {', '.join(map(str, heads[:-1]))} and {heads[-1]}"
 
 
 def first_difference(
@@ -55,6 +72,7 @@ def first_difference(
         difference = (first - second).abs().nan_to_num(nan=torch.inf)
         if difference.numel() and float(difference.max()) > relative * largest:
             by_row = difference.amax(-1).flatten(0, -3).amax(0)
-            head, query = divmod(int(by_row.argmax()), by_row.shape[1])
-            return Place(heard.layer, head, query, float(difference.max()))
+            heads = tuple((by_row.amax(1) > relative * largest).nonzero()[:, 0].tolist())
+            query = int(by_row[heads[0]].argmax())
+            return Place(heard.layer, heads, by_row.shape[0], query)
     return None

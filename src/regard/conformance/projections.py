@@ -64,7 +64,11 @@ def _cut(made: Made, arrived: Tensor, num_heads: int) -> Iterator[Origin]:
         kv_heads = (parts - num_heads) // 2
         fused = parts > num_heads and parts == num_heads + 2 * kv_heads and num_heads % max(kv_heads, 1) == 0
         if fused:
-            for place in (slice(0, num_heads), slice(num_heads, num_heads + kv_heads), slice(num_heads + kv_heads, None)):
+            for place in (
+                slice(0, num_heads),
+                slice(num_heads, num_heads + kv_heads),
+                slice(num_heads + kv_heads, None),
+            ):
                 yield Origin(made.name, heads[:, :, place])
             grouped = heads.unflatten(2, (kv_heads, num_heads // kv_heads + 2))
             yield Origin(made.name, grouped[:, :, :, :-2].flatten(2, 3))
@@ -83,7 +87,11 @@ def _rows(made: Tensor, batch: int, length: int) -> Iterator[Tensor]:
         yield made.transpose(1, 2).flatten(2)
     if made.ndim == 4 and made.shape[:2] == (batch, length):
         yield made.flatten(2)
-    elif made.ndim in (2, 3) and made.numel() % (batch * length) == 0 and made.shape[0] in (batch, length, batch * length):
+    elif (
+        made.ndim in (2, 3)
+        and made.numel() % (batch * length) == 0
+        and made.shape[0] in (batch, length, batch * length)
+    ):
         flat = made.reshape(batch * length, -1)
         if made.ndim == 2 or made.shape[:2] == (batch, length):
             yield flat.unflatten(0, (batch, length))

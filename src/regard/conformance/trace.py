@@ -136,7 +136,9 @@ class _Listener:
             return
         layer = self._layers.running(False)
         if layer is not None:
-            self._trace.wrong_softmax.append((layer or "the module", axis % scores.ndim - scores.ndim, tuple(scores.shape)))
+            self._trace.wrong_softmax.append(
+                (layer or "the module", axis % scores.ndim - scores.ndim, tuple(scores.shape))
+            )
 
     def _receive(self, layer: str, call: AttentionCall) -> None:
         group = self._layers.packed_heads(layer, call)
@@ -210,5 +212,3 @@ def _factors(scores: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor | None
         return None, None
     query = left.reshape(batch, heads, q_len, -1)
     return query.clone(), right.mT.reshape(batch, heads, kv_len, -1).clone()
-
-

@@ -85,5 +85,10 @@ def _count(number: int, noun: str) -> str:
 
 def _wrapped(text: str, indent: str = "", hang: str = "") -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=hang or indent, break_long_words=False, break_on_hyphens=False
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=hang or indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.locate import first_difference
+from regard.conformance.locate import Place, first_difference
 from regard.conformance.outcome import Case, Outcome, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.stream import Stream
@@ -20,10 +20,15 @@ class Batch(Rule):
     id = "batch"
     title = "A sequence does not notice its batch"
     law = "each sequence gives the same alone, in a batch, and at another place of the batch"
-    why = "A user's answer must not hang on who else asked; and a wrong axis (batch for sequence) is exactly this fault."
+    why = (
+        "A user's answer must not hang on who else asked; and a wrong axis (batch for sequence) is exactly this fault."
+    )
     method = "Each sequence alone against the batch; and the batch in reverse order."
     tolerance = "twice the error of a float32 run against the float64 one"
-    meaning = "an axis is mistaken: batch and sequence are swapped (batch_first), heads are folded into the batch in another order than a mask, or a norm runs over the batch"
+    meaning = (
+        "an axis is mistaken: batch and sequence are swapped (batch_first), heads are folded into the batch in "
+        "another order than a mask, or a norm runs over the batch"
+    )
     remedy = "check batch_first, and that masks are repeated as heads are folded: (batch · heads) with heads innermost"
     after = ("softmax", "head_merge")
 
@@ -39,8 +44,9 @@ class Batch(Rule):
             error = float(torch.maximum(by_order, by_others).max().nan_to_num(nan=torch.inf))
             worst = max(worst, error)
             if error > bench.floor(stream):
-                layer, head = _where(subject, stream, tokens)
-                begins = "" if layer is None else f"; it begins in {layer}, head {head}"
+                place = _where(subject, stream, tokens)
+                begins = "" if place is None else f"; it begins in {place}"
+                layer, head = (None, None) if place is None else (place.layer, place.head)
                 return failed(
                     f"a sequence changes by {error:.2g} with the others of its batch{begins}",
                     measured=error,
@@ -48,18 +54,23 @@ class Batch(Rule):
                     case=Case(length=bench.length, stream=stream.name, layer=layer, head=head),
                     reproduction=_reproduction(subject, stream.text.replace("{keep}", "")),
                 )
-        return passed("each sequence is the same alone, in a batch and in another order", measured=worst, tolerance=tolerance, ways=("alone", "another order"))
+        return passed(
+            "each sequence is the same alone, in a batch and in another order",
+            measured=worst,
+            tolerance=tolerance,
+            ways=("alone", "another order"),
+        )
 
 
-def _where(subject: Subject, stream: Stream, tokens: Tensor) -> tuple[str | None, int | None]:
+def _where(subject: Subject, stream: Stream, tokens: Tensor) -> Place | None:
+    """Return the first layer and heads that differ between the first sequence alone and in the batch."""
     if subject.copy is None:
-        return None, None
+        return None
     with traced(subject.copy) as one:
         stream.run(tokens[:1])
     with traced(subject.copy) as two:
         stream.run(tokens)
-    place = first_difference(one, two, lambda output: output, lambda output: output[:1])
-    return (None, None) if place is None else (place.layer, place.head)
+    return first_difference(one, two, lambda output: output, lambda output: output[:1])
 
 
 def _reproduction(subject: Subject, text: str) -> str:

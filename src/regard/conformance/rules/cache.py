@@ -21,11 +21,19 @@ class Cache(Rule):
     id = "cache"
     title = "With a cache as without"
     law = "every step with cached keys and values gives what one pass over the whole sequence gives"
-    why = "A cache that is off by one token still generates fluent text, of another model than the one that was evaluated."
+    why = (
+        "A cache that is off by one token still generates fluent text, of another model than the one that was "
+        "evaluated."
+    )
     method = "Token by token, a prompt and then token by token, and both behind left padding, against one pass."
     tolerance = "twice the error of a float32 run against the float64 one"
-    meaning = "positions of a step do not continue after the cached ones, or the cache drops, repeats or overwrites a token"
-    remedy = "start positions at the cache's length, append keys after rotation at that place, and give the mask the length of cache plus chunk"
+    meaning = (
+        "positions of a step do not continue after the cached ones, or the cache drops, repeats or overwrites a token"
+    )
+    remedy = (
+        "start positions at the cache's length, append keys after rotation at that place, and give the mask the "
+        "length of cache plus chunk"
+    )
     kinds = ("model",)
     after = ("causality", "causal_corner", "padding", "window", "batch")
 
@@ -33,7 +41,9 @@ class Cache(Rule):
         """Compare steps with one pass."""
         streams = [stream for stream in subject.sequences if stream.step is not None]
         if not streams:
-            raise NotApplicableError("it has no cache" if subject.traits.causal else "it is bidirectional, and a cache is for causal models")
+            raise NotApplicableError(
+                "it has no cache" if subject.traits.causal else "it is bidirectional, and a cache is for causal models"
+            )
         worst, tolerance, ways = 0.0, 0.0, []
         for stream in streams:
             tolerance = bench.floor(stream)
@@ -45,7 +55,9 @@ class Cache(Rule):
                 worst = max(worst, error)
                 if error > tolerance:
                     return _failed(subject, bench, stream, name, sizes, keep, kept[-1], tolerance)
-        return passed("every step equals one pass over the whole sequence", measured=worst, tolerance=tolerance, ways=tuple(ways))
+        return passed(
+            "every step equals one pass over the whole sequence", measured=worst, tolerance=tolerance, ways=tuple(ways)
+        )
 
 
 def _plans(stream: Stream, bench: Bench) -> list[tuple[str, list[int], Tensor | None]]:
@@ -83,7 +95,14 @@ def largest_by_token(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _failed(
-    subject: Subject, bench: Bench, stream: Stream, name: str, sizes: list[int], keep: Tensor | None, differences: Tensor, tolerance: float
+    subject: Subject,
+    bench: Bench,
+    stream: Stream,
+    name: str,
+    sizes: list[int],
+    keep: Tensor | None,
+    differences: Tensor,
+    tolerance: float,
 ) -> Outcome:
     token = int((differences.amax(0) > tolerance).nonzero()[0])
     error, length = float(differences.max()), bench.length
@@ -101,7 +120,9 @@ def _failed(
         case=Case(length=length, stream=stream.name, query=token),
         ways=(name,),
         reproduction=_reproduction(subject, stream, bench.tokens(stream, 1, length), sizes) if keep is None else None,
-        meaning=None if keep is None else "without padding the cache is right, behind left padding it is not: positions or the mask of a step do not count the padding as the first pass did",
+        meaning=None
+        if keep is None
+        else "without padding the cache is right, behind left padding it is not: positions or the mask of a step do not count the padding as the first pass did",
     )
 
 
@@ -115,5 +136,7 @@ def _reproduction(subject: Subject, stream: Stream, tokens: Tensor, sizes: list[
             f"print((step[0] - model(input_ids=ids)[0][:, {first}:]).abs().max())  # must be 0",
         ]
     else:
-        lines.append(f"# {stream.name}: feed ids[:, :{first}], then ids[:, {first}:] with the cache, and compare with one pass")
+        lines.append(
+            f"# {stream.name}: feed ids[:, :{first}], then ids[:, {first}:] with the cache, and compare with one pass"
+        )
     return "\n".join(lines)

@@ -25,8 +25,14 @@ class CausalCorner(Rule):
     id = "causal_corner"
     title = "The last query belongs to the last key"
     law = "with q_len < kv_len, query i sees the keys j <= i + kv_len - q_len, as the continuation of a cached sequence"
-    why = "torch.nn.functional.scaled_dot_product_attention(is_causal=True) aligns at the top left; with a cache each step then sees the oldest keys alone. FlashAttention 2.1 changed its corner for this reason."
-    method = "Functions: weights read off unit values. Models: a chunk of several tokens after a cached part, its weights in each layer and its outputs against one pass."
+    why = (
+        "torch.nn.functional.scaled_dot_product_attention(is_causal=True) aligns at the top left; with a cache each"
+        " step then sees the oldest keys alone. FlashAttention 2.1 changed its corner for this reason."
+    )
+    method = (
+        "Functions: weights read off unit values. Models: a chunk of several tokens after a cached part, its "
+        "weights in each layer and its outputs against one pass."
+    )
     tolerance = "weights 0 or not; outputs twice the error of a float32 run against the float64 one"
     meaning = "a causal flag or a square triangle is used although keys were cached: its corner is at the top left"
     remedy = "build the mask with torch.ones(q_len, kv_len).tril(kv_len - q_len), and leave is_causal=False then"
@@ -53,9 +59,15 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     except NotTestedError as error:
         raise NotApplicableError("it refuses a causal call with fewer queries than keys") from error
     if bool((seen == causal_mask(_QUERIES, _KEYS)).all()):
-        return passed(f"with {_QUERIES} queries and {_KEYS} keys the last query sees all", ways=("weights read off unit values",))
+        return passed(
+            f"with {_QUERIES} queries and {_KEYS} keys the last query sees all", ways=("weights read off unit values",)
+        )
     top_left = torch.ones(_QUERIES, _KEYS, dtype=torch.bool).tril()
-    where = "its corner is at the top left: the first query sees the first key alone" if bool((seen == top_left).all()) else f"query 0 sees {int(seen[0, 0, 0].sum())} of {_KEYS} keys"
+    where = (
+        "its corner is at the top left: the first query sees the first key alone"
+        if bool((seen == top_left).all())
+        else f"query 0 sees {int(seen[0, 0, 0].sum())} of {_KEYS} keys"
+    )
     if subject.function is F.scaled_dot_product_attention:
         return deviates(
             f"is_causal=True with {_QUERIES} queries and {_KEYS} keys: {where}, as PyTorch documents",
@@ -108,7 +120,12 @@ def _of_model(subject: Subject, stream: Stream, bench: Bench) -> Outcome:
             case=Case(length=length, stream=stream.name, query=int(differences.amax(0).argmax())),
         )
     ways = ("outputs against one pass", *(("weights of the chunk in each layer",) if looked else ()))
-    return passed(f"a chunk of {sizes[1]} tokens after {sizes[0]} cached ones equals one pass", measured=error, tolerance=floor, ways=ways)
+    return passed(
+        f"a chunk of {sizes[1]} tokens after {sizes[0]} cached ones equals one pass",
+        measured=error,
+        tolerance=floor,
+        ways=ways,
+    )
 
 
 def _wrong(heard: Heard, q_len: int, kv_len: int) -> tuple[int, int, str] | None:
@@ -123,4 +140,8 @@ def _wrong(heard: Heard, q_len: int, kv_len: int) -> tuple[int, int, str] | None
     if bool(itself.all()):
         return None
     head, query = (~itself).nonzero()[0].tolist()
-    return head, query, f"token {kv_len - q_len + query} sees only keys {seen[head, query].nonzero()[:, 0].tolist()} and not itself"
+    return (
+        head,
+        query,
+        f"token {kv_len - q_len + query} sees only keys {seen[head, query].nonzero()[:, 0].tolist()} and not itself",
+    )

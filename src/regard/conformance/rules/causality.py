@@ -37,10 +37,16 @@ class Causality(Rule):
         "Vaswani et al., arXiv:1706.03762, section 3.2.3: what sees the token that it is to predict learns to copy it, "
         "trains to a wonderful loss and generates nonsense."
     )
-    method = "Each token is changed in turn and all earlier outputs compared; and the gradient of each output by all later tokens."
+    method = (
+        "Each token is changed in turn and all earlier outputs compared; and the gradient of each output by all "
+        "later tokens."
+    )
     tolerance = "twice the error of a float32 run against the float64 one; gradients: that share of the largest"
     meaning = "the causal mask is missing, shifted by one, or does not reach this layer's kernel"
-    remedy = "pass is_causal=True (q_len = kv_len) or a mask with True for j <= i to every self-attention call of the decoder"
+    remedy = (
+        "pass is_causal=True (q_len = kv_len) or a mask with True for j <= i to every self-attention call of the "
+        "decoder"
+    )
     after = ("softmax", "mask_sense")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -152,7 +158,9 @@ def _place(subject: Subject, bench: Bench, leak: _Leak) -> Place | None:
         return None
     tokens = bench.tokens(leak.stream, 1, leak.length)
     other = tokens.clone()
-    other[0, leak.changed] = _different(tokens[0, leak.changed], bench.tokens(leak.stream, 1, leak.length, offset=1)[0, leak.changed])
+    other[0, leak.changed] = _different(
+        tokens[0, leak.changed], bench.tokens(leak.stream, 1, leak.length, offset=1)[0, leak.changed]
+    )
     with traced(subject.copy) as one:
         leak.stream.run(tokens)
     with traced(subject.copy) as two:

@@ -23,7 +23,10 @@ class CrossLengths(Rule):
     id = "cross_lengths"
     title = "Queries and keys may be differently many"
     law = "each query sees every token of the other sequence, the order of that sequence aside, and no other query"
-    why = "Vaswani et al., arXiv:1706.03762, section 3.2.3: the decoder attends to the encoder. Code that takes q_len for kv_len fails first here."
+    why = (
+        "Vaswani et al., arXiv:1706.03762, section 3.2.3: the decoder attends to the encoder. Code that takes q_len"
+        " for kv_len fails first here."
+    )
     method = "More and fewer queries than keys against the oracle or under changes of one token on either side."
     tolerance = "1e-9 in float64 for functions and modules, twice the float32 error for models"
     meaning = "the length of the queries is used for the keys, or the two inputs are exchanged"
@@ -49,15 +52,24 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         error = float((subject.attend(query, key, value) - expected).abs().max())
         worst = max(worst, error)
         if not error <= _EXACT:
-            return failed(f"with {q_len} queries and {kv_len} keys the output is off by {error:.2g} from the formula", measured=error, tolerance=_EXACT, case=Case(length=kv_len))
-    return passed("3 to 7, 7 to 3 and 1 to 5 tokens equal the formula", measured=worst, tolerance=_EXACT, ways=("float64 oracle",))
+            return failed(
+                f"with {q_len} queries and {kv_len} keys the output is off by {error:.2g} from the formula",
+                measured=error,
+                tolerance=_EXACT,
+                case=Case(length=kv_len),
+            )
+    return passed(
+        "3 to 7, 7 to 3 and 1 to 5 tokens equal the formula", measured=worst, tolerance=_EXACT, ways=("float64 oracle",)
+    )
 
 
 def _of_module(subject: ModuleSubject, bench: Bench) -> Outcome:
     cross = subject.adapter.cross
     if cross is None:
         raise NotApplicableError("it attends to its own sequence alone")
-    x, context = (torch.randn(1, n, subject.adapter.embed_dim, generator=bench.generator(n), dtype=torch.float64) for n in (3, 6))
+    x, context = (
+        torch.randn(1, n, subject.adapter.embed_dim, generator=bench.generator(n), dtype=torch.float64) for n in (3, 6)
+    )
     other_x, other = x.clone(), context.clone()
     other_x[:, 0] *= -2
     other[:, 2] *= -2
@@ -77,7 +89,12 @@ def _of_module(subject: ModuleSubject, bench: Bench) -> Outcome:
             tolerance=_EXACT,
             case=Case(length=6),
         )
-    return passed("3 queries see all of 6 tokens of a context, and not each other", measured=max(turned, others), tolerance=_EXACT, ways=("order of the context", "one token of either side"))
+    return passed(
+        "3 queries see all of 6 tokens of a context, and not each other",
+        measured=max(turned, others),
+        tolerance=_EXACT,
+        ways=("order of the context", "one token of either side"),
+    )
 
 
 def _of_model(subject: Subject, bench: Bench) -> Outcome:
@@ -101,5 +118,10 @@ def _of_model(subject: Subject, bench: Bench) -> Outcome:
         moved = (after.other - before.other).abs().amax((0, 2))
         if not bool((moved > 0).all()):
             query = int((moved == 0).nonzero()[0])
-            return failed(f"token {place} of the encoder does not reach token {query} of the decoder", measured=0.0, tolerance=floor, case=Case(length=tokens.shape[1], stream="encoder", query=query, key=place))
+            return failed(
+                f"token {place} of the encoder does not reach token {query} of the decoder",
+                measured=0.0,
+                tolerance=floor,
+                case=Case(length=tokens.shape[1], stream="encoder", query=query, key=place),
+            )
     return passed("every token of the encoder reaches every token of the decoder", ways=("one token at a time",))

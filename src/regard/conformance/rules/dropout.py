@@ -19,8 +19,14 @@ class Dropout(Rule):
     id = "dropout"
     title = "Dropout is off in evaluation mode"
     law = "in evaluation mode no dropout probability changes the output"
-    why = "Srivastava et al. 2014; torch.nn.functional.scaled_dot_product_attention documents that it applies dropout_p always."
-    method = "Every dropout probability of a private copy is set to 0.5; in evaluation mode nothing may change, in training mode something must."
+    why = (
+        "Srivastava et al. 2014; torch.nn.functional.scaled_dot_product_attention documents that it applies "
+        "dropout_p always."
+    )
+    method = (
+        "Every dropout probability of a private copy is set to 0.5; in evaluation mode nothing may change, in "
+        "training mode something must."
+    )
     tolerance = "none: nothing is dropped or something is"
     meaning = "a functional dropout or a kernel gets its probability without a look at self.training"
     remedy = "write F.dropout(x, p, training=self.training) and dropout_p=self.p if self.training else 0.0"
@@ -30,7 +36,7 @@ class Dropout(Rule):
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare evaluation runs with and without dropout probabilities."""
         assert subject.copy is not None
-        worst, number = 0.0, 0
+        worst = 0.0
         with dropout_raised(subject.copy, 0.0):
             plain = [stream.run(bench.tokens(stream)).tokens for stream in subject.streams]
         with dropout_raised(subject.copy, _PROBABILITY) as number:

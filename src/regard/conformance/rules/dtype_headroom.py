@@ -20,9 +20,18 @@ class DtypeHeadroom(Rule):
 
     id = "dtype_headroom"
     title = "Scores fit their type"
-    law = "products of queries and keys, before and after the scale, are below the largest number of the type that they are held in"
-    why = "float16 ends at 65,504. A product that is scaled after it overflowed is inf, and inf - inf in the softmax is NaN."
-    method = "The largest product and score of each call that holds its scores, and a run in the subject's own type that must stay finite."
+    law = (
+        "products of queries and keys, before and after the scale, are below the largest number of the type that "
+        "they are held in"
+    )
+    why = (
+        "float16 ends at 65,504. A product that is scaled after it overflowed is inf, and inf - inf in the softmax "
+        "is NaN."
+    )
+    method = (
+        "The largest product and score of each call that holds its scores, and a run in the subject's own type that"
+        " must stay finite."
+    )
     tolerance = "the largest number of the type"
     meaning = "in half precision the scale is applied after the product, or norms of queries and keys have grown"
     remedy = "scale the query before the product, compute scores in float32 or bfloat16, or bound them with QK-norm"
@@ -48,7 +57,11 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
             tolerance=torch.finfo(dtype).max,
             case=Case(length=12),
         )
-    return passed(f"in {dtype} products up to {largest:.3g} give finite outputs", measured=largest / _WIDTH**0.5, tolerance=torch.finfo(dtype).max)
+    return passed(
+        f"in {dtype} products up to {largest:.3g} give finite outputs",
+        measured=largest / _WIDTH**0.5,
+        tolerance=torch.finfo(dtype).max,
+    )
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
@@ -76,10 +89,21 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
                     ways=("largest product of each call",),
                 )
         if bool(exact.tokens.isfinite().all()) and not _finite_in_own_type(subject, stream, bench):
-            return failed(f"in {subject.dtype} its outputs are not finite, in float64 they are", measured=worst, tolerance=limit, case=Case(length=bench.length, stream=stream.name), ways=("a run in its own type",))
+            return failed(
+                f"in {subject.dtype} its outputs are not finite, in float64 they are",
+                measured=worst,
+                tolerance=limit,
+                case=Case(length=bench.length, stream=stream.name),
+                ways=("a run in its own type",),
+            )
     if not worst:
         raise NotTestedError("no products of queries and keys could be heard")
-    return passed(f"the largest score is {worst:.3g}, and {subject.dtype} ends at {limit:.3g}", measured=worst, tolerance=limit, ways=("largest product of each call", "a run in its own type"))
+    return passed(
+        f"the largest score is {worst:.3g}, and {subject.dtype} ends at {limit:.3g}",
+        measured=worst,
+        tolerance=limit,
+        ways=("largest product of each call", "a run in its own type"),
+    )
 
 
 def _finite_in_own_type(subject: Subject, stream: Stream, bench: Bench) -> bool:

@@ -20,12 +20,27 @@ class EmptyRows(Rule):
 
     id = "empty_rows"
     title = "A query that sees nothing gives 0 and finite gradients"
-    law = "a row whose keys are all hidden gives 0 (of a function) or at least finite numbers (of a model), its gradients are finite, and other sequences of the batch do not notice"
-    why = "softmax of a row of -inf is NaN, and NaN spreads through a whole batch; torch.nn.functional.scaled_dot_product_attention gives 0 there."
-    method = "One row or one whole sequence is hidden; outputs, the outputs of the other sequences, and gradients are looked at."
+    law = (
+        "a row whose keys are all hidden gives 0 (of a function) or at least finite numbers (of a model), its "
+        "gradients are finite, and other sequences of the batch do not notice"
+    )
+    why = (
+        "softmax of a row of -inf is NaN, and NaN spreads through a whole batch; "
+        "torch.nn.functional.scaled_dot_product_attention gives 0 there."
+    )
+    method = (
+        "One row or one whole sequence is hidden; outputs, the outputs of the other sequences, and gradients are "
+        "looked at."
+    )
     tolerance = "0 exactly for functions; finite, and equal to twice the float32 error for the other sequences"
-    meaning = "a softmax over a row of -inf is not caught, or such rows are filled with a large negative number and become a mean over forbidden keys"
-    remedy = "set the weights of empty rows to 0 after the softmax, and their scores to 0 before it so that the gradient is finite too; or use scaled_dot_product_attention"
+    meaning = (
+        "a softmax over a row of -inf is not caught, or such rows are filled with a large negative number and "
+        "become a mean over forbidden keys"
+    )
+    remedy = (
+        "set the weights of empty rows to 0 after the softmax, and their scores to 0 before it so that the gradient"
+        " is finite too; or use scaled_dot_product_attention"
+    )
     after = ("softmax", "mask_sense")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -49,7 +64,13 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     case = Case(length=4, query=2)
     if not bool((row == 0).all()):
         mean = tensors[2][0].mean(1).detach()
-        what = "NaN" if bool(row.isnan().any()) else "the mean of the forbidden values" if torch.allclose(row, mean) else f"up to {float(row.abs().max()):.2g}"
+        what = (
+            "NaN"
+            if bool(row.isnan().any())
+            else "the mean of the forbidden values"
+            if torch.allclose(row, mean)
+            else f"up to {float(row.abs().max()):.2g}"
+        )
         return failed(
             f"a query whose keys are all hidden gives {what}, not 0",
             measured=float(row.abs().max()),
@@ -63,7 +84,12 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         )
     if not finite:
         return failed("a query whose keys are all hidden gives 0, but gradients that are not finite", case=case)
-    return passed("a query whose keys are all hidden gives 0 and finite gradients", measured=0.0, tolerance=0.0, ways=("output", "gradients"))
+    return passed(
+        "a query whose keys are all hidden gives 0 and finite gradients",
+        measured=0.0,
+        tolerance=0.0,
+        ways=("output", "gradients"),
+    )
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
@@ -91,11 +117,19 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
                 case=Case(length=6, stream=stream.name),
             )
         if gradient is not None and not bool(gradient[0].isfinite().all()):
-            return failed("a sequence that is all padding gives its neighbour gradients that are not finite", case=Case(length=6, stream=stream.name))
+            return failed(
+                "a sequence that is all padding gives its neighbour gradients that are not finite",
+                case=Case(length=6, stream=stream.name),
+            )
     extra = _need_weights(subject)
     if extra is not None:
         return extra
-    return passed("a sequence of padding alone gives finite numbers and gradients, and its neighbour does not notice", measured=worst, tolerance=tolerance, ways=("outputs", "gradients"))
+    return passed(
+        "a sequence of padding alone gives finite numbers and gradients, and its neighbour does not notice",
+        measured=worst,
+        tolerance=tolerance,
+        ways=("outputs", "gradients"),
+    )
 
 
 def _gradient(subject: Subject, stream: Stream, tokens: Tensor, keep: Tensor) -> Tensor | None:

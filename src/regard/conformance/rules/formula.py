@@ -20,13 +20,26 @@ class Formula(Rule):
     id = "formula"
     title = "The output is softmax(scale · q·k) · v"
     law = "the output equals the formula, computed densely in float64"
-    why = "Vaswani et al., arXiv:1706.03762, equation 1. The other rules each look at one property; this one leaves none out."
+    why = (
+        "Vaswani et al., arXiv:1706.03762, equation 1. The other rules each look at one property; this one leaves "
+        "none out."
+    )
     method = "Random inputs of several sizes, plain, causal and masked, against the oracle."
     tolerance = "1e-9 in float64"
     meaning = "no single property that was tested is broken, and yet the function is another one"
     remedy = "compare it with regard.attention(..., impl='reference') on the failing case"
     kinds = ("function",)
-    after = ("softmax", "scale", "mask_sense", "causality", "causal_corner", "grouped_heads", "head_merge", "empty_rows", "cross_lengths")
+    after = (
+        "softmax",
+        "scale",
+        "mask_sense",
+        "causality",
+        "causal_corner",
+        "grouped_heads",
+        "head_merge",
+        "empty_rows",
+        "cross_lengths",
+    )
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare with the oracle."""
@@ -44,11 +57,23 @@ class Formula(Rule):
                 option = {"causal": True} if causal and "causal" in subject.options else {}
                 output = subject.attend(query, key, value, mask=mask, **option)
                 expected = reference.attention(
-                    query, key, value, attn_mask=mask, causal=causal or bool(subject.traits.causal), scale=subject.traits.scale
+                    query,
+                    key,
+                    value,
+                    attn_mask=mask,
+                    causal=causal or bool(subject.traits.causal),
+                    scale=subject.traits.scale,
                 )
                 error = float((output - expected).abs().max().nan_to_num(nan=torch.inf))
                 worst = max(worst, error)
                 if not error <= _EXACT:
                     what = "causal" if causal else "masked" if mask is not None else "plain"
-                    return failed(f"{what}, at {length} tokens, the output is off by {error:.2g}", measured=error, tolerance=_EXACT, case=Case(length=length))
-        return passed("outputs equal the formula at 1 to 9 tokens", measured=worst, tolerance=_EXACT, ways=("float64 oracle",))
+                    return failed(
+                        f"{what}, at {length} tokens, the output is off by {error:.2g}",
+                        measured=error,
+                        tolerance=_EXACT,
+                        case=Case(length=length),
+                    )
+        return passed(
+            "outputs equal the formula at 1 to 9 tokens", measured=worst, tolerance=_EXACT, ways=("float64 oracle",)
+        )

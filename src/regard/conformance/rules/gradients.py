@@ -22,7 +22,10 @@ class Gradients(Rule):
     id = "gradients"
     title = "Gradients are those of the output"
     law = "gradients by the input are finite and equal differences of outputs along a direction"
-    why = "A detached weight, a backward pass of one's own or a mask by multiplication trains something else than what is computed."
+    why = (
+        "A detached weight, a backward pass of one's own or a mask by multiplication trains something else than "
+        "what is computed."
+    )
     method = "Derivatives along two random directions by autograd and by central differences in float64, extrapolated."
     tolerance = "1 % of the gradient's norm: kinks of ReLU and steps in float32 stay below, a missing path does not"
     meaning = "something on the way is detached, rounded, or has a backward pass that is not that of its forward pass"
@@ -52,7 +55,12 @@ class Gradients(Rule):
                     )
         if not number:
             raise NotTestedError(why_not)
-        return passed(f"gradients along {number} directions equal differences of outputs", measured=worst, tolerance=_TOLERANCE, ways=("autograd against central differences",))
+        return passed(
+            f"gradients along {number} directions equal differences of outputs",
+            measured=worst,
+            tolerance=_TOLERANCE,
+            ways=("autograd against central differences",),
+        )
 
 
 def _slopes(subject: Subject, stream: Stream, bench: Bench, direction: int) -> tuple[float, float, float]:

@@ -22,10 +22,19 @@ class GroupedHeads(Rule):
     id = "grouped_heads"
     title = "Consecutive query heads share a key head"
     law = "query head i uses key and value head i // (num_heads / num_kv_heads)"
-    why = "Ainslie et al., arXiv:2305.13245; torch: scaled_dot_product_attention(enable_gqa=True) repeats by repeat_interleave. Any other order runs and loads weights, and is wrong."
-    method = "Functions: values that name their head, and keys changed one head at a time. Modules: which projected head each kernel head got, for values and for the norms of keys."
+    why = (
+        "Ainslie et al., arXiv:2305.13245; torch: scaled_dot_product_attention(enable_gqa=True) repeats by "
+        "repeat_interleave. Any other order runs and loads weights, and is wrong."
+    )
+    method = (
+        "Functions: values that name their head, and keys changed one head at a time. Modules: which projected head"
+        " each kernel head got, for values and for the norms of keys."
+    )
     tolerance = "1e-9 in float64: a head is another head or it is not"
-    meaning = "key heads were repeated with repeat or tile (0 1 0 1) instead of repeat_interleave (0 0 1 1), or heads were split in another order"
+    meaning = (
+        "key heads were repeated with repeat or tile (0 1 0 1) instead of repeat_interleave (0 0 1 1), or heads "
+        "were split in another order"
+    )
     remedy = "use repeat_interleave(num_heads // num_kv_heads, dim=1) or enable_gqa=True"
     after = ("softmax", "head_merge")
 
@@ -101,7 +110,10 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
     if not calls:
         raise NotTestedError(why_not)
     shared = f", {grouped} of them with shared key heads" if grouped else "; none shares key heads"
-    return passed(f"each head of {calls} attention calls uses its own value head{shared}", ways=("which projected value head each kernel head got",))
+    return passed(
+        f"each head of {calls} attention calls uses its own value head{shared}",
+        ways=("which projected value head each kernel head got",),
+    )
 
 
 def _used(trace: Trace, heard: Heard, value: Tensor) -> tuple[list[int], int] | None:

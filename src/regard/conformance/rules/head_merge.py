@@ -21,10 +21,19 @@ class HeadMerge(Rule):
     id = "head_merge"
     title = "Heads are merged in order"
     law = "the output projection gets, for each token, the outputs of its heads one after the other"
-    why = "Vaswani et al., arXiv:1706.03762, section 3.2.2: Concat(head_1, …). Reshaping without the transpose mixes tokens; shapes agree and nothing raises."
-    method = "Functions: one head changed at a time. Modules: the input of the output projection against the kernel's output."
+    why = (
+        "Vaswani et al., arXiv:1706.03762, section 3.2.2: Concat(head_1, …). Reshaping without the transpose mixes "
+        "tokens; shapes agree and nothing raises."
+    )
+    method = (
+        "Functions: one head changed at a time. Modules: the input of the output projection against the kernel's "
+        "output."
+    )
     tolerance = "1e-9 of the largest output: the numbers are copied, not computed"
-    meaning = "(batch, heads, len, head_dim) was reshaped to (batch, len, width) without transpose(1, 2), or heads were split by another rule than they were merged"
+    meaning = (
+        "(batch, heads, len, head_dim) was reshaped to (batch, len, width) without transpose(1, 2), or heads were "
+        "split by another rule than they were merged"
+    )
     remedy = "write output.transpose(1, 2).reshape(batch, length, heads * head_dim)"
     after = ("softmax",)
 
@@ -51,7 +60,12 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
                 tolerance=_EXACT,
                 case=Case(head=head),
             )
-    return passed("changing one head changes the output of that head alone", measured=0.0, tolerance=_EXACT, ways=("one head at a time",))
+    return passed(
+        "changing one head changes the output of that head alone",
+        measured=0.0,
+        tolerance=_EXACT,
+        ways=("one head at a time",),
+    )
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:

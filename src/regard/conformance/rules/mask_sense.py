@@ -22,11 +22,20 @@ class MaskSense(Rule):
     id = "mask_sense"
     title = "A mask hides what it should, not the rest"
     law = "functions: True means may attend, and a float mask is added to the scores; models: 1 means a real token"
-    why = "torch.nn.functional.scaled_dot_product_attention takes True for may attend, nn.MultiheadAttention takes True for may not; nothing raises when they are confused."
-    method = "The weights of masked and of visible keys, read off unit values (functions) or heard inside (modules); and the scores with and without the mask."
+    why = (
+        "torch.nn.functional.scaled_dot_product_attention takes True for may attend, nn.MultiheadAttention takes "
+        "True for may not; nothing raises when they are confused."
+    )
+    method = (
+        "The weights of masked and of visible keys, read off unit values (functions) or heard inside (modules); and"
+        " the scores with and without the mask."
+    )
     tolerance = "a hidden key has the weight 0 exactly, a visible one does not"
     meaning = "the mask is inverted, or a mask of 0 and 1 is added to the scores as a number instead of hiding anything"
-    remedy = "invert the mask where conventions meet (~mask), and turn 0/1 into a boolean before it reaches a kernel: mask.bool()"
+    remedy = (
+        "invert the mask where conventions meet (~mask), and turn 0/1 into a boolean before it reaches a kernel: "
+        "mask.bool()"
+    )
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look at what is hidden."""
@@ -96,7 +105,12 @@ def _floats(subject: FunctionSubject, query: Tensor, key: Tensor, keep: Tensor) 
             tolerance=_EXACT,
             ways=("float mask",),
         )
-    return passed("True means may attend, and a float mask is added to the scores", measured=error, tolerance=_EXACT, ways=tuple(ways))
+    return passed(
+        "True means may attend, and a float mask is added to the scores",
+        measured=error,
+        tolerance=_EXACT,
+        ways=tuple(ways),
+    )
 
 
 def padded_on_the_right(stream: Stream, bench: Bench) -> tuple[Tensor, Tensor]:

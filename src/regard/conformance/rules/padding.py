@@ -1,13 +1,13 @@
 """Padding invariance: a sequence alone, padded on the right, padded on the left is the same sequence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.locate import first_difference
+from regard.conformance.locate import Place, first_difference
 from regard.conformance.outcome import Case, NotApplicableError, Outcome, failed, passed
 from regard.conformance.reproduction import masked
 from regard.conformance.rule import Rule
@@ -35,11 +35,19 @@ class Padding(Rule):
     id = "padding"
     title = "Padding changes nothing"
     law = "a sequence gives the same alone, padded on the right and padded on the left, whatever the padding holds"
-    why = "Serving pads on the left, training on the right; a model that sees padding or shifts positions is another model in each batch."
-    method = "Alone against both paddings (positions as the model counts them), the same with other tokens in the padding, and outputs that hang on the whole sequence."
+    why = (
+        "Serving pads on the left, training on the right; a model that sees padding or shifts positions is another "
+        "model in each batch."
+    )
+    method = (
+        "Alone against both paddings (positions as the model counts them), the same with other tokens in the "
+        "padding, and outputs that hang on the whole sequence."
+    )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "padding is attended: the mask does not reach every layer"
-    remedy = "pass the mask of real tokens to every attention call, and position_ids = cumsum(mask) - 1 with left padding"
+    remedy = (
+        "pass the mask of real tokens to every attention call, and position_ids = cumsum(mask) - 1 with left padding"
+    )
     after = ("dropout", "softmax", "mask_sense", "causality", "empty_rows", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -62,8 +70,17 @@ class Padding(Rule):
                     worst, tolerance = max(worst, error), max(tolerance, allowed)
                     if error > allowed:
                         return _failed(subject, bench, stream, side, other, error)
-        rest = f"; not on the left of {' and '.join(left_out)}, whose absolute positions cannot be corrected" if left_out else ""
-        return passed(f"padding on the {' and the '.join(sorted({one.split(',')[0] for one in sides}))} changes nothing{rest}", measured=worst, tolerance=tolerance, ways=tuple(dict.fromkeys(sides)))
+        rest = (
+            f"; not on the left of {' and '.join(left_out)}, whose absolute positions cannot be corrected"
+            if left_out
+            else ""
+        )
+        return passed(
+            f"padding on the {' and the '.join(sorted({one.split(',')[0] for one in sides}))} changes nothing{rest}",
+            measured=worst,
+            tolerance=tolerance,
+            ways=tuple(dict.fromkeys(sides)),
+        )
 
 
 def _padded(stream: Stream, bench: Bench, side: str, length: int, other: bool, padding: int = 3) -> _Padded | None:
@@ -78,7 +95,7 @@ def _padded(stream: Stream, bench: Bench, side: str, length: int, other: bool, p
     keep = torch.cat((real, hidden) if side == "right" else (hidden, real), 1)
     # A model that counts positions itself, from the padding token, must do so; others are told them.
     derives = bool(stream.positions)
-    explicit = side == "left" and not derives or other and derives
+    explicit = (side == "left" and not derives) or (other and derives)
     positions = stream.explicit(keep) if explicit else None
     return _Padded(tokens, torch.cat(parts, 1), keep, positions, side)
 
@@ -114,8 +131,11 @@ def _failed(subject: Subject, bench: Bench, stream: Stream, side: str, other: bo
     assert case is not None
     place, attended = _where(subject, stream, case)
     length = case.alone.shape[1]
-    where = Case(length=length, stream=stream.name, layer=place[0], head=place[1], query=place[2])
-    seen = f"{place[0]}, head {place[1]} puts weight on padding" if attended else _begins(place)
+    where = Case(length=length, stream=stream.name)
+    if place is not None:
+        where = replace(where, layer=place.layer, head=place.head, query=place.query)
+    begins = "no attention call that could be heard differs" if place is None else f"it begins in {place}"
+    seen = f"{place} puts weight on padding" if attended else begins
     return failed(
         f"{length} tokens with {case.tokens.shape[1] - length} of padding on the {side} give something else than alone "
         f"(by {error:.2g}): {seen}",
@@ -124,22 +144,19 @@ def _failed(subject: Subject, bench: Bench, stream: Stream, side: str, other: bo
         case=where,
         ways=(side,),
         reproduction=masked(subject, stream, case.tokens, case.keep),
-        meaning=None if attended or side == "right" else "positions count the padding: the same token stands elsewhere than alone",
-        remedy=None if attended or side == "right" else "count positions over real tokens: position_ids = cumsum(mask) - 1, and use them",
+        meaning=None
+        if attended or side == "right"
+        else "positions count the padding: the same token stands elsewhere than alone",
+        remedy=None
+        if attended or side == "right"
+        else "count positions over real tokens: position_ids = cumsum(mask) - 1, and use them",
     )
 
 
-_Found = tuple[str | None, int | None, int | None]
-
-
-def _begins(place: _Found) -> str:
-    return "no attention call that could be heard differs" if place[0] is None else f"it begins in {place[0]}, head {place[1]}, at token {place[2]}"
-
-
-def _where(subject: Subject, stream: Stream, case: _Padded) -> tuple[_Found, bool]:
-    """Return (layer, head, token) where it begins, and whether padding has weight there."""
+def _where(subject: Subject, stream: Stream, case: _Padded) -> tuple[Place | None, bool]:
+    """Return where it begins, and whether padding has weight there."""
     if subject.copy is None:
-        return (None, None, None), False
+        return None, False
     with traced(subject.copy) as alone:
         stream.run(case.alone)
     with traced(subject.copy) as inside:
@@ -152,19 +169,18 @@ def _where(subject: Subject, stream: Stream, case: _Padded) -> tuple[_Found, boo
     def rows(output: Tensor) -> Tensor:
         return output[:, :, real] if output.shape[2] == len(real) else output
 
-    place = first_difference(alone, inside, lambda output: output, rows)
-    return (None, None, None) if place is None else (place.layer, place.head, place.query), False
+    return first_difference(alone, inside, lambda output: output, rows), False
 
 
-def _attended(inside: Trace, keep: Tensor) -> _Found | None:
-    """Return the first layer, head and real token whose weights on padding are not 0."""
+def _attended(inside: Trace, keep: Tensor) -> Place | None:
+    """Return the first layer, its heads and a real token whose weights on padding are not 0."""
     real = keep[0]
     for heard in inside.calls:
         if heard.call.kv_len != len(real):
             continue
         rows = real if heard.call.q_len == len(real) else torch.ones(heard.call.q_len, dtype=torch.bool)
         weight = heard.weights[0][:, rows][..., ~real].sum(-1)
-        if bool((weight > 0).any()):
-            head, query = divmod(int(weight.argmax()), weight.shape[1])
-            return heard.layer, head, query
+        heads = (weight > 0).any(-1).nonzero()[:, 0].tolist()
+        if heads:
+            return Place(heard.layer, tuple(heads), heard.call.num_heads, int(weight[heads[0]].argmax()))
     return None

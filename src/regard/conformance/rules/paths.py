@@ -22,9 +22,18 @@ class Paths(Rule):
 
     id = "paths"
     title = "Every path gives the same"
-    law = "with dropout at 0, training and evaluation, with and without gradients, and all attention backends give the same"
-    why = "Fused kernels, fast paths and eager code take their masks in different forms; two paths of which one is tested is how attention bugs ship."
-    method = "The same input through training mode, gradients, torch's fast paths and the eager and fused attention of transformers."
+    law = (
+        "with dropout at 0, training and evaluation, with and without gradients, and all attention backends give "
+        "the same"
+    )
+    why = (
+        "Fused kernels, fast paths and eager code take their masks in different forms; two paths of which one is "
+        "tested is how attention bugs ship."
+    )
+    method = (
+        "The same input through training mode, gradients, torch's fast paths and the eager and fused attention of "
+        "transformers."
+    )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "one path ignores a mask, a scale or a bias that the other one heeds"
     remedy = "give both paths the same arguments; compare what each kernel gets at the first layer that differs"
@@ -55,7 +64,12 @@ class Paths(Rule):
                     )
         if not taken:
             raise NotTestedError("no other path could be taken")
-        return passed(f"{', '.join(dict.fromkeys(taken))}: the same", measured=worst, tolerance=tolerance, ways=tuple(dict.fromkeys(taken)))
+        return passed(
+            f"{', '.join(dict.fromkeys(taken))}: the same",
+            measured=worst,
+            tolerance=tolerance,
+            ways=tuple(dict.fromkeys(taken)),
+        )
 
 
 def _keep(stream: Stream, tokens: Tensor) -> Tensor | None:

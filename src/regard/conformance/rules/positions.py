@@ -19,11 +19,23 @@ class Positions(Rule):
     id = "positions"
     title = "Order matters exactly where positions are known"
     law = "without positions, tokens in another order give the same outputs in that order; with positions they do not"
-    why = "Vaswani et al., arXiv:1706.03762, section 3.5: attention has no order of its own, and positions that are lost on the way leave a bag of words."
-    method = "Bidirectional: the tokens in another order. Causal: two neighbours exchanged, and the first attention layer's output at the last token."
+    why = (
+        "Vaswani et al., arXiv:1706.03762, section 3.5: attention has no order of its own, and positions that are "
+        "lost on the way leave a bag of words."
+    )
+    method = (
+        "Bidirectional: the tokens in another order. Causal: two neighbours exchanged, and the first attention "
+        "layer's output at the last token."
+    )
     tolerance = "twice the error of a float32 run against the float64 one"
-    meaning = "positions do not reach the model: never added, all equal, or taken modulo the batch; or a function mixes neighbours that should be a set"
-    remedy = "add position embeddings to the tokens, or rotate queries and keys by their positions, before the first attention call"
+    meaning = (
+        "positions do not reach the model: never added, all equal, or taken modulo the batch; or a function mixes "
+        "neighbours that should be a set"
+    )
+    remedy = (
+        "add position embeddings to the tokens, or rotate queries and keys by their positions, before the first "
+        "attention call"
+    )
     after = ("softmax", "head_merge", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -38,11 +50,23 @@ class Positions(Rule):
             tolerance = bench.floor(stream)
             knows = moved > tolerance
             if stream.has_positions is False and knows:
-                return failed(f"tokens in another order change outputs by {moved:.2g}, though {stream.name} has no positions", measured=moved, tolerance=tolerance)
+                return failed(
+                    f"tokens in another order change outputs by {moved:.2g}, though {stream.name} has no positions",
+                    measured=moved,
+                    tolerance=tolerance,
+                )
             if stream.has_positions and not knows:
-                return failed(f"tokens of {stream.name} in another order give the same outputs in that order: positions have no effect", measured=moved, tolerance=tolerance)
+                return failed(
+                    f"tokens of {stream.name} in another order give the same outputs in that order: positions have no effect",
+                    measured=moved,
+                    tolerance=tolerance,
+                )
             worst = max(worst, moved)
-            said.append(f"{stream.name} knows the order of its tokens" if knows else f"{stream.name} is equivariant: it knows no order")
+            said.append(
+                f"{stream.name} knows the order of its tokens"
+                if knows
+                else f"{stream.name} is equivariant: it knows no order"
+            )
         if not said:
             raise NotTestedError("no attention call could be heard")
         return passed("; ".join(said))

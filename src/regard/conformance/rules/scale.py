@@ -23,12 +23,24 @@ class Scale(Rule):
 
     id = "scale"
     title = "Scores are scaled by 1 / √head_dim"
-    law = "scores are dot products times 1 / √head_dim, the width of one head, or times the factor that the model declares"
-    why = "Vaswani et al., arXiv:1706.03762, section 3.2.1: without it scores grow as √head_dim and the softmax stops learning."
-    method = "The factor is fitted to logarithms of weights (functions), or measured in each head from what the projections made to the scores that entered the softmax (modules)."
+    law = (
+        "scores are dot products times 1 / √head_dim, the width of one head, or times the factor that the model "
+        "declares"
+    )
+    why = (
+        "Vaswani et al., arXiv:1706.03762, section 3.2.1: without it scores grow as √head_dim and the softmax stops"
+        " learning."
+    )
+    method = (
+        "The factor is fitted to logarithms of weights (functions), or measured in each head from what the "
+        "projections made to the scores that entered the softmax (modules)."
+    )
     tolerance = "0.1 % of the factor; rounding is far below, and so is the distance to every usual mistake above"
     meaning = "the factor is missing, applied twice, or made of another width"
-    remedy = "scale by head_dim ** -0.5 once, and pass scale= to a kernel that scales by itself; a factor on purpose is told by assume={'scale': …}"
+    remedy = (
+        "scale by head_dim ** -0.5 once, and pass scale= to a kernel that scales by itself; a factor on purpose is "
+        "told by assume={'scale': …}"
+    )
     after = ("softmax",)
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:

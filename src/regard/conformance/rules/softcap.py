@@ -21,7 +21,10 @@ class Softcap(Rule):
     id = "softcap"
     title = "Scores are capped as declared"
     law = "scores are cap · tanh(scale · q·k / cap), before the mask"
-    why = "Gemma 2, arXiv:2408.00118, section 2. Kernels without a cap ignore it in silence, and the model that was trained with it drifts."
+    why = (
+        "Gemma 2, arXiv:2408.00118, section 2. Kernels without a cap ignore it in silence, and the model that was "
+        "trained with it drifts."
+    )
     method = "Scores of each call against the capped and the plain products of its own queries and keys."
     tolerance = "1e-9 in float64"
     meaning = "the cap does not reach this layer's kernel"
@@ -50,13 +53,23 @@ class Softcap(Rule):
                 capped, plain = found
                 case = Case(length=bench.length, stream=stream.name, layer=heard.layer)
                 if capped > _EXACT and plain <= _EXACT:
-                    return failed(f"{heard.layer}: scores are not capped, though a cap of {cap:g} is declared", measured=capped, tolerance=_EXACT, case=case)
+                    return failed(
+                        f"{heard.layer}: scores are not capped, though a cap of {cap:g} is declared",
+                        measured=capped,
+                        tolerance=_EXACT,
+                        case=case,
+                    )
                 if capped <= _EXACT < plain:
                     number += 1
                     worst = max(worst, capped)
         if not number:
             raise NotTestedError("its scores could not be heard, or are too small for the cap to show")
-        return passed(f"scores of {number} calls are capped at {cap:g}", measured=worst, tolerance=_EXACT, ways=("each score computed again",))
+        return passed(
+            f"scores of {number} calls are capped at {cap:g}",
+            measured=worst,
+            tolerance=_EXACT,
+            ways=("each score computed again",),
+        )
 
 
 def _errors(heard: Heard, cap: float, scale: float | None) -> tuple[float, float] | None:

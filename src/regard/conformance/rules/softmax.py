@@ -21,10 +21,19 @@ class Softmax(Rule):
     id = "softmax"
     title = "The softmax runs over the keys"
     law = "each output is a mean of the values, weighted by a softmax over the keys that the query may see"
-    why = "Vaswani et al., arXiv:1706.03762, equation 1. Over any other axis queries compete for keys and the future leaks into the past."
-    method = "Functions: sums of weights read off unit values, and the order of keys. Modules: each attention call is computed again from its scores and values."
+    why = (
+        "Vaswani et al., arXiv:1706.03762, equation 1. Over any other axis queries compete for keys and the future "
+        "leaks into the past."
+    )
+    method = (
+        "Functions: sums of weights read off unit values, and the order of keys. Modules: each attention call is "
+        "computed again from its scores and values."
+    )
     tolerance = "1e-9 in float64, 1e-5 of the largest output where a module leaves float64"
-    meaning = "the softmax runs over the wrong axis, or the weights are changed after it: masked, clamped or rescaled without normalising again"
+    meaning = (
+        "the softmax runs over the wrong axis, or the weights are changed after it: masked, clamped or rescaled "
+        "without normalising again"
+    )
     remedy = "use softmax(dim=-1) on scores (…, q_len, kv_len), and mask scores before it instead of weights after it"
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -54,13 +63,17 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     if subject.traits.causal:
         return passed("the weights of each query sum to 1", measured=error, tolerance=_EXACT, ways=("unit values",))
     order = torch.randperm(key.shape[2], generator=bench.generator())
-    moved = float((subject.attend(query, key, value) - subject.attend(query, key[:, :, order], value[:, :, order])).abs().max())
+    moved = float(
+        (subject.attend(query, key, value) - subject.attend(query, key[:, :, order], value[:, :, order])).abs().max()
+    )
     if not moved <= _EXACT:
         return failed(
             f"keys and values in another order change the output by {moved:.2g}", measured=moved, tolerance=_EXACT
         )
     ways = ("sums of weights read off unit values", "keys in another order")
-    return passed("the weights of each query sum to 1 over the keys", measured=max(error, moved), tolerance=_EXACT, ways=ways)
+    return passed(
+        "the weights of each query sum to 1 over the keys", measured=max(error, moved), tolerance=_EXACT, ways=ways
+    )
 
 
 def _sums(subject: FunctionSubject) -> str:

@@ -20,7 +20,9 @@ class Untouched(Rule):
     method = "Weights, buffers, inputs, modes and the random state before and after a call."
     tolerance = "none: the bits are the same or not"
     meaning = "something is computed in place, a statistic is updated, or a random number is drawn in evaluation mode"
-    remedy = "look for operators that end in _, for buffers that are assigned in forward, and for dropout without training="
+    remedy = (
+        "look for operators that end in _, for buffers that are assigned in forward, and for dropout without training="
+    )
     after = ("dropout", "determinism")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
@@ -38,8 +40,15 @@ class Untouched(Rule):
             changed = [name for name in before if not _same(before[name], after.get(name))]
             if changed or set(after) != set(before):
                 names = changed or sorted(set(after) ^ set(before))
-                return failed(f"a call in evaluation mode changes {', '.join(names[:3])}", measured=float(len(names)), tolerance=0.0)
-        return passed("weights, buffers, inputs, modes and the random state are the same after a call", ways=("bits before and after",))
+                return failed(
+                    f"a call in evaluation mode changes {', '.join(names[:3])}",
+                    measured=float(len(names)),
+                    tolerance=0.0,
+                )
+        return passed(
+            "weights, buffers, inputs, modes and the random state are the same after a call",
+            ways=("bits before and after",),
+        )
 
 
 def _state(subject: Subject) -> dict[str, object]:

@@ -24,10 +24,18 @@ class Window(Rule):
     id = "window"
     title = "A window has the declared width"
     law = "a query of a windowed layer sees itself and the window - 1 keys before it, and no other"
-    why = "Jiang et al., Mistral 7B, arXiv:2310.06825. A window that is off by one, or lost, shows at lengths that no unit test has."
-    method = "Which keys have weight in each layer, at a sequence longer than the window (on the copy, long windows are shortened to 4)."
+    why = (
+        "Jiang et al., Mistral 7B, arXiv:2310.06825. A window that is off by one, or lost, shows at lengths that no"
+        " unit test has."
+    )
+    method = (
+        "Which keys have weight in each layer, at a sequence longer than the window (on the copy, long windows are "
+        "shortened to 4)."
+    )
     tolerance = "a key has weight or not"
-    meaning = "the window is off by one (i - j < window against <=), counts from the wrong end, or does not reach this layer"
+    meaning = (
+        "the window is off by one (i - j < window against <=), counts from the wrong end, or does not reach this layer"
+    )
     remedy = "let query i see j with 0 <= i - j < window"
     kinds = ("model",)
     after = ("causality", "mask_sense")
@@ -64,8 +72,14 @@ class Window(Rule):
         if not layers:
             raise NotTestedError("no attention call over its tokens could be heard")
         if not windowed:
-            return failed(f"a window of {subject.traits.window} is declared, and none of {layers} layers has one", case=Case(length=length))
-        return passed(f"{windowed} of {layers} layers see exactly the last {window} keys", ways=("keys with weight in each layer",))
+            return failed(
+                f"a window of {subject.traits.window} is declared, and none of {layers} layers has one",
+                case=Case(length=length),
+            )
+        return passed(
+            f"{windowed} of {layers} layers see exactly the last {window} keys",
+            ways=("keys with weight in each layer",),
+        )
 
 
 def _failed(seen: Tensor, inside: Tensor, layer: str, window: int, length: int) -> Outcome:
@@ -86,7 +100,11 @@ def _shortened(module: Any, window: int) -> Iterator[int]:
     if window <= 4 * _SHORT:
         yield window
         return
-    holders = [one for one in (*module.modules(), getattr(module, "config", None)) if getattr(one, "sliding_window", None) == window]
+    holders = [
+        one
+        for one in (*module.modules(), getattr(module, "config", None))
+        if getattr(one, "sliding_window", None) == window
+    ]
     for one in holders:
         one.sliding_window = _SHORT
     try:

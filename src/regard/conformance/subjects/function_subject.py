@@ -52,11 +52,17 @@ class FunctionSubject(Subject):
             if any(name in names for name in known)
         }
         self._dtype = torch.float64
-        self.notes = ["layout is (batch, heads, len, head_dim)", f"it takes {', '.join(self.options.values()) or 'no'} options"]
+        self.notes = [
+            "layout is (batch, heads, len, head_dim)",
+            f"it takes {', '.join(self.options.values()) or 'no'} options",
+        ]
         always = self._is_causal_by_itself()
         told = {"causal": (always, "measured without any mask" if always else "nothing hides later keys by default")}
-        told |= {"padding": ("mask" in self.options, "by its signature"), "positions": (False, "it is a function of sets")}
-        self.traits = Traits().told(**told, **{}).told(**assume)
+        told |= {
+            "padding": ("mask" in self.options, "by its signature"),
+            "positions": (False, "it is a function of sets"),
+        }
+        self.traits = Traits().told(**told).told(**assume)
         self.streams = list(self._streams())
 
     def attend(

@@ -52,7 +52,9 @@ class _Conventions:
         self.subject = subject
         self.module: Any = subject.copy
         self.config: Any = self.module.config
+        # A forward that was put in the place of the class's own may name nothing and pass everything on.
         self.names = set(inspect.signature(self.module.forward).parameters)
+        self.names |= set(inspect.signature(type(self.module).forward).parameters)
         self.main = getattr(self.module, "main_input_name", "input_ids")
         self._allowed = _plain_tokens(self.module)
         self.padding_token = _padding_token(self.config, len(self._allowed))
@@ -79,7 +81,9 @@ class _Conventions:
         if self.main == "pixel_values":
             return [self._image()]
         if self.main != "input_ids":
-            raise NotTestedError(f"its main input is {self.main}; describe how to call it with regard.conformance.Model")
+            raise NotTestedError(
+                f"its main input is {self.main}; describe how to call it with regard.conformance.Model"
+            )
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
             result = self.result(input_ids=tokens, **_given(attention_mask=keep, position_ids=positions))
@@ -97,7 +101,9 @@ class _Conventions:
             result = self.result(pixel_values=self.subject.vectors(tokens))
             states = result.get("last_hidden_state")
             if states is None:
-                states = self.module(pixel_values=self.subject.vectors(tokens), output_hidden_states=True).hidden_states[-1]
+                states = self.module(
+                    pixel_values=self.subject.vectors(tokens), output_hidden_states=True
+                ).hidden_states[-1]
             return Output(states)
 
         return Stream(

@@ -21,19 +21,24 @@ class ModelSubject(Subject):
 
     Args:
         module: the model.
+        exact: type that its copy computes in.
     """
 
     kind = "model"
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, exact: torch.dtype = torch.float64) -> None:
         self.original = module
         self.name = type(module).__name__
-        self.copy: nn.Module = private_copy(module)
+        self.copy: nn.Module = private_copy(module, exact)
         self.dtype = parameter_dtype(module)
         self.traits = Traits()
         self.streams: Sequence[Stream] = ()
         self.notes: list[str] = []
-        self._dtype = torch.float64
+        self.exact = self._dtype = exact
+        if exact != torch.float64:
+            self.notes.append(
+                f"computed in {exact}, as it does not run in float64, so that small faults may hide in rounding"
+            )
 
     @contextmanager
     def precision(self, dtype: torch.dtype) -> Iterator[None]:
@@ -51,7 +56,9 @@ class ModelSubject(Subject):
 
     def setup(self) -> str:
         """Return where the model comes from."""
-        return "import torch\n# model: what was checked; float64 shows the difference best\nmodel = model.double().eval()"
+        return (
+            "import torch\n# model: what was checked; float64 shows the difference best\nmodel = model.double().eval()"
+        )
 
 
 def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[str, tuple[Any, str]]) -> None:

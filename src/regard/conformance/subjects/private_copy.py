@@ -12,8 +12,8 @@ from regard.conformance.outcome import NotTestedError
 __all__ = ["cast", "dropout_raised", "parameter_dtype", "private_copy"]
 
 
-def private_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in float64, in evaluation mode, without the original's hooks.
+def private_copy(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Return a copy in ``dtype``, in evaluation mode, without the original's hooks.
 
     Raises:
         NotTestedError: it cannot be copied.
@@ -29,7 +29,7 @@ def private_copy(module: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    return twin.double().eval()
+    return twin.to(dtype).eval()
 
 
 def parameter_dtype(module: nn.Module) -> torch.dtype:
@@ -57,7 +57,9 @@ def dropout_raised(module: nn.Module, probability: float) -> Iterator[int]:
     found: list[tuple[nn.Module, str, float]] = []
     for one in module.modules():
         for name, value in vars(one).items():
-            if isinstance(value, float) and (name == "p" if isinstance(one, nn.modules.dropout._DropoutNd) else "drop" in name):
+            if isinstance(value, float) and (
+                name == "p" if isinstance(one, nn.modules.dropout._DropoutNd) else "drop" in name
+            ):
                 found.append((one, name, value))
     for one, name, _ in found:
         setattr(one, name, probability)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.hugging_face import is_hugging_face, streams_of_hugging_face
 from regard.conformance.subjects.model_subject import ModelSubject, streams_of_adapter
 from regard.conformance.subjects.module_subject import ModuleSubject, adapted
+from regard.conformance.subjects.private_copy import parameter_dtype
 from regard.conformance.subjects.signature import streams_of_signature
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.trace import traced
@@ -45,19 +47,36 @@ def _recognised(subject: Any, told: Mapping[str, tuple[Any, str]]) -> Subject:
     if isinstance(subject, AttentionModule):
         return ModuleSubject(subject, told)
     if isinstance(subject, Model):
-        model = ModelSubject(subject.module)
-        streams_of_adapter(model, subject, told)
-        return _with_causality(model)
+        return _model(subject.module, partial(streams_of_adapter, adapter=subject, assume=told))
     if isinstance(subject, nn.Module):
         adapter = adapted(subject)
         if adapter is not None:
             return ModuleSubject(adapter, told)
-        model = ModelSubject(subject)
-        (streams_of_hugging_face if is_hugging_face(subject) else streams_of_signature)(model, told)
-        return _with_causality(model)
+        find = streams_of_hugging_face if is_hugging_face(subject) else streams_of_signature
+        return _model(subject, partial(find, assume=told))
     if callable(subject):
         return FunctionSubject(subject, told)
     raise ArgumentError(f"check needs a function, a module or an adapter, got {type(subject).__name__}.")
+
+
+def _model(module: nn.Module, find: Callable[[ModelSubject], None]) -> ModelSubject:
+    """Return the subject, in float64 if it runs in that and else in its own type."""
+    try:
+        return _tried(ModelSubject(module), find)
+    except NotTestedError as error:
+        if parameter_dtype(module) == torch.float64:
+            raise
+        try:
+            return _tried(ModelSubject(module, parameter_dtype(module)), find)
+        except NotTestedError:
+            raise error from None
+
+
+def _tried(model: ModelSubject, find: Callable[[ModelSubject], None]) -> ModelSubject:
+    find(model)
+    for stream in model.streams:
+        stream.run(stream.draw(2, 5, torch.Generator().manual_seed(0)))
+    return _with_causality(model)
 
 
 def _with_causality(model: ModelSubject) -> ModelSubject:

@@ -101,7 +101,9 @@ def _vectors_of(width: int) -> Any:
 
 def _per_token(result: Any, length: int, swapped: bool) -> Tensor:
     """Return the first tensor that has a vector per token."""
-    values = result.values() if isinstance(result, Mapping) else result if isinstance(result, (tuple, list)) else [result]
+    values = (
+        result.values() if isinstance(result, Mapping) else result if isinstance(result, (tuple, list)) else [result]
+    )
     for one in values:
         if isinstance(one, Tensor) and one.ndim == 3 and one.shape[0 if swapped else 1] == length:
             return one

@@ -25,6 +25,7 @@ class Subject(ABC):
         copy: the private copy in float64 and in evaluation mode, or None for a function.
         original: what was given; it is never called nor changed.
         dtype: type of the original's parameters.
+        exact: type that the copy computes in, float64 wherever it runs in that.
         notes: what was done to be able to check it, one sentence each.
     """
 
@@ -35,6 +36,7 @@ class Subject(ABC):
     copy: nn.Module | None = None
     original: Any = None
     dtype: torch.dtype = torch.float32
+    exact: torch.dtype = torch.float64
     notes: Sequence[str] = ()
 
     @property
