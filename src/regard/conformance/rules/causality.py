@@ -71,7 +71,8 @@ class Causality(Rule):
                 query, key, size = gradient
                 case = Case(length=bench.length, stream=stream.name, query=query, key=key)
                 return failed(
-                    f"the output at position {query} has a gradient by the later token {key} ({size:.2g} of the largest)",
+                    f"the output at position {query} has a gradient by the later token {key} "
+                    f"({size:.2g} of the largest)",
                     measured=size,
                     tolerance=_share(bench, stream),
                     case=case,
@@ -124,8 +125,8 @@ class Causality(Rule):
 
 
 _OUTSIDE = (
-    "no attention call that could be heard leaks it: a convolution, a norm over the sequence, a pooling or a projection "
-    "across tokens does, or attention that PyTorch's kernels do not compute"
+    "no attention call that could be heard leaks it: a convolution, a norm over the sequence, a pooling or a "
+    "projection across tokens does, or attention that PyTorch's kernels do not compute"
 )
 
 

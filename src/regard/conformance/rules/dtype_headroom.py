@@ -16,7 +16,7 @@ _STD, _WIDTH = 64.0, 128  # scaled scores stay below 6,000; products do not fit 
 
 
 class DtypeHeadroom(Rule):
-    """Looks at the largest product of a query and a key, before and after the scale, beside the type's largest number."""
+    """Looks at the largest product of a query and a key beside the largest number of the type."""
 
     id = "dtype_headroom"
     title = "Scores fit their type"
@@ -52,7 +52,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     largest = float((half[0].double() @ half[1].double().mT).abs().max())
     if not bool(output.isfinite().all()):
         return failed(
-            f"in {dtype} queries and keys of size {_STD:g} give numbers that are not finite: their products reach {largest:.3g}, their scaled scores {largest / _WIDTH**0.5:.3g}",
+            f"in {dtype} queries and keys of size {_STD:g} give numbers that are not finite: "
+            f"their products reach {largest:.3g}, their scaled scores {largest / _WIDTH**0.5:.3g}",
             measured=largest,
             tolerance=torch.finfo(dtype).max,
             case=Case(length=12),
@@ -82,7 +83,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
             if held > limit:
                 head = int(products.amax((0, 2, 3)).argmax())
                 return failed(
-                    f"{heard.layer}, head {head}: products of queries and keys reach {held:.3g}, and {subject.dtype} ends at {limit:.3g}",
+                    f"{heard.layer}, head {head}: products of queries and keys reach {held:.3g}, "
+                    f"and {subject.dtype} ends at {limit:.3g}",
                     measured=held,
                     tolerance=limit,
                     case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=head),

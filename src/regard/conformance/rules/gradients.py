@@ -47,7 +47,8 @@ class Gradients(Rule):
                 worst = max(worst, error)
                 if not error <= _TOLERANCE:
                     return failed(
-                        f"along a random direction the gradient of {stream.name} says {slope:.4g}, outputs say {difference:.4g}",
+                        f"along a random direction the gradient of {stream.name} says {slope:.4g}, "
+                        f"outputs say {difference:.4g}",
                         measured=error,
                         tolerance=_TOLERANCE,
                         case=Case(length=bench.length, stream=stream.name),

@@ -55,7 +55,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         others = [other for other in range(HEADS) if other != head and float(moved[other]) > _EXACT]
         if others or not float(moved[head]) > _EXACT:
             return failed(
-                f"changing head {head} changes the output of heads {others}, and of its own by {float(moved[head]):.2g}",
+                f"changing head {head} changes the output of heads {others}, and "
+                f"of its own by {float(moved[head]):.2g}",
                 measured=max((float(moved[other]) for other in others), default=None),
                 tolerance=_EXACT,
                 case=Case(head=head),

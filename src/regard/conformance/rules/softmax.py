@@ -104,8 +104,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
             worst = max(worst, error[0])
             if error[0] > _ROUGH:
                 return failed(
-                    f"{heard.layer}, head {error[1]}: the output is not the mean of the values weighted by the softmax of "
-                    f"the scores (off by {error[0]:.2g} of the largest output)",
+                    f"{heard.layer}, head {error[1]}: the output is not the mean of the values weighted by the softmax "
+                    f"of the scores (off by {error[0]:.2g} of the largest output)",
                     measured=error[0],
                     tolerance=_ROUGH,
                     case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=error[1]),
