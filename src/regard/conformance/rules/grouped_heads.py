@@ -9,7 +9,7 @@ from regard.conformance.projections import matching_heads, origins
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, Trace, traced
+from regard.conformance.trace import Heard, Trace
 
 __all__ = ["GroupedHeads"]
 
@@ -83,11 +83,9 @@ def _reproduction(subject: FunctionSubject) -> str:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     calls, grouped, why_not = 0, 0, "no attention call could be heard with its values"
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
+        trace = bench.trace(stream)
         for heard in trace.calls:
             if heard.call.value is None:
                 continue

@@ -8,7 +8,7 @@ from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, pa
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import HEADS, FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, Made, Trace, traced
+from regard.conformance.trace import Heard, Made, Trace
 
 __all__ = ["HeadMerge"]
 
@@ -70,11 +70,9 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     calls, why_not = 0, "no attention call could be heard with its output"
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
+        trace = bench.trace(stream)
         for heard in trace.calls:
             verdict = _merged(trace, heard)
             if verdict is None:
