@@ -62,8 +62,8 @@ def check(
         True
         >>> def unscaled(query, key, value):
         ...     return (query @ key.mT).softmax(-1) @ value
-        >>> regard.check(unscaled, fast=True).failed
-        ['scale']
+        >>> regard.check(unscaled, fast=True).failed[0]
+        'scale'
     """
     chosen = _chosen(rules)
     began = time.perf_counter()
