@@ -156,9 +156,7 @@ def small_model(family: str, impl: str = "sdpa") -> Any:
     if family == "mistral":
         return t.MistralForCausalLM(t.MistralConfig(**grouped, sliding_window=4))
     if family == "gemma2":
-        return t.Gemma2ForCausalLM(
-            t.Gemma2Config(**grouped, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0)
-        )
+        return t.Gemma2ForCausalLM(t.Gemma2Config(**grouped, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0))
     if family == "bart":
         stacks = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
         stacks |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}

@@ -96,7 +96,10 @@ def test_the_text_begins_with_the_broken_rule_and_the_fix(attend):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"rules": ["speed"]}, "rules may be .*, got speed"), ({"assume": {"colour": 1}}, "assume may name .*, got colour")],
+    [
+        ({"rules": ["speed"]}, "rules may be .*, got speed"),
+        ({"assume": {"colour": 1}}, "assume may name .*, got colour"),
+    ],
 )
 def test_unknown_names_are_refused(attend, arguments, message):
     with pytest.raises(RegardError, match=message):
