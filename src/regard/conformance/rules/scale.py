@@ -138,8 +138,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
                 heads_off = (error > _TOLERANCE).nonzero()[:, 0].tolist()
                 factor = float(found[heads_off[0]])
                 return failed(
-                    f"{heard.layer}, {named(heads_off, len(error))}: scores are dot products times {factor:.4g}, not {wanted:.4g}"
-                    f"{_named(factor, width, heard.call.num_heads)}",
+                    f"{heard.layer}, {named(heads_off, len(error))}: scores are dot products times {factor:.4g}, "
+                    f"not {wanted:.4g}{_named(factor, width, heard.call.num_heads)}",
                     measured=worst,
                     tolerance=_TOLERANCE,
                     case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=heads_off[0]),
