@@ -55,7 +55,7 @@ def test_the_dictionary_is_json_and_reads_back(attend):
     text = json.dumps(report.to_dict(), allow_nan=False)
 
     assert Checks.model_validate_json(text) == report.record()
-    assert [rule["rule"] for rule in report.to_dict()["rules"]][0] == "causality"
+    assert report.to_dict()["rules"][0]["rule"] == "causality"
 
 
 def test_every_rule_has_a_verdict_and_says_what_it_is(attend):
