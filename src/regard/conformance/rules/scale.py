@@ -125,7 +125,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
         holds = any(heard.call.scores is not None for heard in trace.calls)
         second = bench.trace(stream, offset=1) if holds else trace
         for heard, twin in zip(trace.calls, second.calls, strict=False):
-            found = _factors(trace, heard, twin, subject.traits.softcap)
+            learnt = _learnt(subject, heard)
+            found = learnt or _factors(trace, heard, twin, subject.traits.softcap)
             if isinstance(found, str):
                 why_not = f"{heard.layer}: {found}"
                 continue
@@ -154,6 +155,17 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
         tolerance=_TOLERANCE,
         ways=("from the projections to the softmax of each head",),
     )
+
+
+def _learnt(subject: Subject, heard: Heard) -> str | None:
+    """Return that the layer learns its scale, or None."""
+    assert subject.copy is not None
+    layers = dict(subject.copy.named_modules())
+    layer = layers.get(heard.layer, subject.copy if subject.kind == "module" else None)
+    for name, parameter in [] if layer is None else layer.named_parameters():
+        if ("scale" in name or "temperature" in name) and parameter.numel() in (1, heard.call.num_heads):
+            return f"it learns a scale, {name}"
+    return None
 
 
 def _factors(trace: Trace, heard: Heard, twin: Heard, softcap: float | None) -> Tensor | str:

@@ -40,7 +40,10 @@ def streams_of_hugging_face(subject: ModelSubject, assume: Mapping[str, tuple[An
     told: dict[str, tuple[Any, str]] = {
         "padding": (any(one.padding for one in streams), "by its signature"),
         "cache": (main.step is not None, "its output has one" if main.step else "its output has none"),
-        "left_padding": (main.left_padding, "position_ids are taken, or no absolute positions were found"),
+        "left_padding": (
+            main.left_padding,
+            "its positions are relative or can be told" if main.left_padding else "its positions cannot be told",
+        ),
     }
     subject.traits = subject.traits.told(**told).told(**assume)
 
