@@ -38,7 +38,7 @@ def test_a_layer_without_its_mask_is_located(small, changed, impl):
 
     assert report.failed[0] == "causality"
     assert report["causality"].case.layer == "transformer.h.1.attn"
-    assert "all 4 heads leaks token 1 into position 0 (2 tokens are enough)" in report["causality"].summary
+    assert "all 4 heads leak token 1 into position 0 (2 tokens are enough)" in report["causality"].summary
 
 
 def test_one_head_that_leaks_is_located(small, changed):

@@ -15,7 +15,7 @@ def test_padding_that_is_ignored_is_named_first(faulty):
     report = check(faulty("padding ignored"))
 
     assert report.failed == ["padding"]
-    assert "all 4 heads puts weight on padding" in report["padding"].summary
+    assert "all 4 heads put weight on padding" in report["padding"].summary
 
 
 def test_one_head_that_sees_padding_is_located(faulty):
