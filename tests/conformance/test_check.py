@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import random
 
 import pytest
 import torch
@@ -29,13 +28,13 @@ def test_a_model_is_left_as_it_was(small, family):
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     model.register_forward_hook(lambda *_: pytest.fail("the model itself was called"))
-    before, states = state_hash(model), (torch.get_rng_state(), random.getstate(), torch.get_num_threads())
+    before, states = state_hash(model), (torch.get_rng_state(), torch.get_num_threads())
 
     check(model)
 
     assert state_hash(model) == before
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (random.getstate(), torch.get_num_threads()) == states[1:]
+    assert torch.get_num_threads() == states[1]
     assert torch.backends.mha.get_fastpath_enabled()
 
 
@@ -109,8 +108,6 @@ def test_unknown_names_are_refused(attend, arguments, message):
 def test_what_cannot_be_called_is_refused_with_the_reason():
     with pytest.raises(RegardError, match="check must be able to call what it checks, got Conv2d: its forward takes"):
         check(nn.Conv2d(3, 3, 3))
-    with pytest.raises(RegardError, match="check needs a function, a module or an adapter, got str"):
-        check("model")
 
 
 def test_a_module_by_its_adapter():

@@ -2,6 +2,7 @@
 
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -67,7 +68,8 @@ def check(
     """
     chosen = _chosen(rules)
     began = time.perf_counter()
-    with _random_states_kept(), _few_threads(subject):
+    with _random_states_kept(), _few_threads(subject), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the subject warns of is not what is asked here
         known = recognise(subject, assume)
         bench = Bench(known, seed=seed, fast=fast)
         found = {}

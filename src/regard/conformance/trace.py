@@ -165,11 +165,19 @@ class _Products(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         if name in _LINEAR:
-            self._trace.events.append(Made("", args[_LINEAR[name]].detach().clone(), result.detach().clone()))
+            self._made(args[_LINEAR[name]], result)
         elif name in _PRODUCTS:
-            first, second = _PRODUCTS[name]
-            self._listener.factors = args[first].detach(), args[second].detach()
+            first, second = (args[place].detach() for place in _PRODUCTS[name])
+            if second.stride(0) == 0:  # weights that are repeated for a batch that does not lie in one piece
+                self._made(first, result)
+            else:
+                self._listener.factors = first, second
+        elif name == "aten::add" and isinstance(args[1], Tensor) and args[1].ndim == 1:
+            self._made(args[0], result)  # the bias that follows
         return result
+
+    def _made(self, given: Tensor, made: Tensor) -> None:
+        self._trace.events.append(Made("", given.detach().clone(), made.detach().clone()))
 
 
 @contextmanager

@@ -62,9 +62,7 @@ def dropout_raised(module: nn.Module, probability: float) -> Iterator[int]:
     found: list[tuple[nn.Module, str, float]] = []
     for one in module.modules():
         for name, value in vars(one).items():
-            if isinstance(value, float) and (
-                name == "p" if isinstance(one, nn.modules.dropout._DropoutNd) else "drop" in name
-            ):
+            if isinstance(value, float) and ("drop" in name or (name == "p" and "drop" in type(one).__name__.lower())):
                 found.append((one, name, value))
     for one, name, _ in found:
         setattr(one, name, probability)
