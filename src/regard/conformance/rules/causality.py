@@ -41,7 +41,6 @@ class Causality(Rule):
         "Each token is changed in turn (three of them when fast) and all earlier outputs compared; and the gradient of "
         "some outputs by all later tokens."
     )
-    )
     tolerance = "twice the error of a float32 run against the float64 one; gradients: that share of the largest"
     meaning = "the causal mask is missing, shifted by one, or does not reach this layer's kernel"
     remedy = (
