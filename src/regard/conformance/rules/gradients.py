@@ -14,7 +14,7 @@ from regard.conformance.subjects.subject import Subject
 
 __all__ = ["Gradients"]
 
-# Of the vectors' size. Large ones stand above rounding, small ones below the next kink; a wrong gradient fails with all.
+# Of the vectors' size. Large ones stand above rounding, small ones below the next kink; a wrong gradient fails with all
 _STEPS = (1e-3, 1e-4, 1e-5)
 _TOLERANCE = 1e-2
 
