@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regard._errors import RegardError
 
 if TYPE_CHECKING:
+    from regard.conformance import check
     from regard.functional import attention
     from regard.observe import guard, watch
 
@@ -16,11 +17,13 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "attention": "regard.functional",
+    "check": "regard.conformance",
     "guard": "regard.observe",
     "watch": "regard.observe",
 }
 _ROOMS = (
     "cli",
+    "conformance",
     "data",
     "diagnose",
     "evaluate",
@@ -35,7 +38,7 @@ _ROOMS = (
     "viewer",
 )
 
-__all__ = ["RegardError", "__version__", "attention", "guard", "watch"]
+__all__ = ["RegardError", "__version__", "attention", "check", "guard", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ imports only ``regard._errors`` and never torch, so that a saved run opens on an
 """
 
 from regard.records.atomic import atomic_path, write_bytes, write_json
+from regard.records.checks import CheckCase, CheckedRule, Checks, CheckVerdict
 from regard.records.heads import HEAD_COLUMNS, HeadTable
 from regard.records.run import SCHEMA_VERSION, Run
 from regard.records.schema import (
@@ -22,6 +23,10 @@ from regard.records.schema import (
 __all__ = [
     "HEAD_COLUMNS",
     "SCHEMA_VERSION",
+    "CheckCase",
+    "CheckVerdict",
+    "CheckedRule",
+    "Checks",
     "Evidence",
     "Finding",
     "HeadTable",

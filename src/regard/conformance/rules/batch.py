@@ -1,0 +1,77 @@
+"""Batch invariance: a sequence does not notice which others are computed with it."""
+
+from torch import Tensor
+
+from regard.conformance.bench import Bench, distance
+from regard.conformance.locate import Place, first_difference
+from regard.conformance.outcome import Case, Outcome, failed, passed
+from regard.conformance.rule import Rule
+from regard.conformance.stream import Stream
+from regard.conformance.subjects.subject import Subject
+from regard.conformance.trace import traced
+
+__all__ = ["Batch"]
+
+
+class Batch(Rule):
+    """Compares each sequence alone, inside of a batch, and inside of the batch in another order."""
+
+    id = "batch"
+    title = "A sequence does not notice its batch"
+    law = "each sequence gives the same alone, in a batch, and at another place of the batch"
+    why = (
+        "A user's answer must not hang on who else asked; and a wrong axis (batch for sequence) is exactly this fault."
+    )
+    method = "The first sequence alone against the batch; and the batch in reverse order."
+    tolerance = "twice the error of a float32 run against the float64 one"
+    meaning = (
+        "an axis is mistaken: batch and sequence are swapped (batch_first), heads are folded into the batch in "
+        "another order than a mask, or a norm runs over the batch"
+    )
+    remedy = "check batch_first, and that masks are repeated as heads are folded: (batch · heads) with heads innermost"
+    after = ("softmax", "head_merge")
+
+    def test(self, subject: Subject, bench: Bench) -> Outcome:
+        """Compare batches."""
+        worst, tolerance = 0.0, 0.0
+        for stream in subject.streams:
+            tokens, together = bench.plain(stream)
+            tolerance = max(tolerance, bench.floor(stream))
+            turned = stream.run(tokens.flip(0)).tokens.flip(0)
+            alone = stream.run(tokens[:1]).tokens
+            error = max(distance(turned, together.tokens), distance(alone, together.tokens[:1]))
+            worst = max(worst, error)
+            if error > bench.floor(stream):
+                place = _where(subject, stream, tokens)
+                begins = "" if place is None else f"; it begins in {place}"
+                layer, head = (None, None) if place is None else (place.layer, place.head)
+                return failed(
+                    f"a sequence changes by {error:.2g} with the others of its batch{begins}",
+                    measured=error,
+                    tolerance=bench.floor(stream),
+                    case=Case(length=bench.length, stream=stream.name, layer=layer, head=head),
+                    reproduction=_reproduction(subject, stream.text.replace("{keep}", "")),
+                )
+        return passed(
+            "each sequence is the same alone, in a batch and in another order",
+            measured=worst,
+            tolerance=tolerance,
+            ways=("alone", "another order"),
+        )
+
+
+def _where(subject: Subject, stream: Stream, tokens: Tensor) -> Place | None:
+    """Return the first layer and heads that differ between the first sequence alone and in the batch."""
+    if subject.copy is None:
+        return None
+    with traced(subject.copy) as one:
+        stream.run(tokens[:1])
+    with traced(subject.copy) as two:
+        stream.run(tokens)
+    return first_difference(one, two, lambda output: output, lambda output: output[:1])
+
+
+def _reproduction(subject: Subject, text: str) -> str:
+    alone, together = text.replace("{tokens}", "tokens[:1]"), text.replace("{tokens}", "tokens")
+    compared = f"print(({alone} - {together}[:1]).abs().max())  # must be 0"
+    return f"{subject.setup()}\n# tokens: a batch of at least two\n{compared}"

@@ -1,0 +1,70 @@
+"""How outputs depend on tokens, by gradients: the way that sees what a lucky perturbation would miss."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regard.conformance.outcome import NotTestedError
+from regard.conformance.stream import Output, Stream, calling
+from regard.conformance.subjects.subject import Subject
+
+__all__ = ["dependence", "differentiable"]
+
+
+@contextmanager
+def differentiable(
+    subject: Subject, tokens: Tensor, vectors: Tensor | None = None
+) -> Iterator[tuple[Tensor, Callable[[], Tensor]]]:
+    """Yield tokens to call with, and a function that returns the vectors that gradients are taken of.
+
+    Vectors are taken themselves; ids by what the first embedding makes of them, or by ``vectors`` in its place.
+    """
+    if tokens.dtype.is_floating_point:
+        leaf = subject.vectors(tokens if vectors is None else vectors).detach().clone().requires_grad_()
+        yield leaf, lambda: leaf
+        return
+    found: list[Tensor] = []
+
+    def take(_: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tensor | None:
+        if found or not given or not _same(given[0], tokens):
+            return None
+        found.append((made if vectors is None else vectors).detach().clone().requires_grad_())
+        return found[0]
+
+    def taken() -> Tensor:
+        if not found:
+            raise NotTestedError("no embedding of its ids was found to take gradients of")
+        return found[0]
+
+    assert subject.copy is not None, "only modules take ids"
+    handles = [one.register_forward_hook(take) for one in subject.copy.modules() if isinstance(one, nn.Embedding)]
+    try:
+        yield tokens, taken
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def dependence(subject: Subject, stream: Stream, tokens: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return how strongly each row's output depends on each token, (rows, len): the norm of a gradient.
+
+    Raises:
+        NotTestedError: the subject cannot be differentiated.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with differentiable(subject, tokens) as (given, vectors), torch.enable_grad(), calling("with gradients"):
+        output: Output = stream.call(given, None, None)
+        weights = torch.randn(output.tokens.shape[-1], generator=generator).to(output.tokens.dtype)
+        leaf = vectors()
+        scores = (output.tokens * weights).sum(-1)[0]
+        gradients = [torch.autograd.grad(scores[row], leaf, retain_graph=True, allow_unused=True)[0] for row in rows]
+    length = tokens.shape[1]
+    norms = [torch.zeros(length) if one is None else one[0].norm(dim=-1).detach() for one in gradients]
+    return torch.stack([one.double() for one in norms])
+
+
+def _same(given: Any, tokens: Tensor) -> bool:
+    return isinstance(given, Tensor) and given.shape == tokens.shape and torch.equal(given, tokens)

@@ -1,0 +1,92 @@
+"""One input of a subject that is a sequence of tokens, and what it gives for each token: what most rules work on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regard.conformance.outcome import NotTestedError
+
+__all__ = ["Output", "Stream", "calling"]
+
+_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a subject gave.
+
+    Attributes:
+        tokens: (batch, len, width), one vector per token of the stream; of an image or a spectrum the places inside.
+        other: outputs that depend on the whole sequence, such as the decoder's when the stream is the encoder's, or
+            None.
+    """
+
+    tokens: Tensor
+    other: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One input of a subject.
+
+    Attributes:
+        name: ``"tokens"``, ``"encoder"``, ``"decoder"``, ``"image"`` …
+        draw: (batch, len, generator) -> tokens: whole numbers (batch, len), or vectors (batch, len, width).
+        call: (tokens, keep, positions) -> ``Output``; ``keep`` is bool (batch, len), True = real token, or None;
+            ``positions`` is whole numbers (batch, len) or None.
+        sequential: its second axis is a sequence that may have any length.
+        causal: a token may not depend on later ones.
+        padding: ``keep`` is taken.
+        positions: offset that explicit positions count from, or None where they are not taken.
+        left_padding: padding may stand on the left, with corrected positions where ``positions`` are taken.
+        padding_token: whole number to pad with.
+        step: (chunk, cache, keep so far, positions of the chunk) -> (outputs (batch, chunk, width), cache), or None
+            where there is no cache.
+        cache_name: name of the argument and of the output that hold the cache, for a reproduction.
+        has_positions: it knows the order of tokens; None where that is not known.
+        text: how its call is written in a reproduction, with ``{tokens}``, ``{keep}`` in their places.
+    """
+
+    name: str
+    draw: Callable[[int, int, torch.Generator], Tensor]
+    call: Callable[[Tensor, Tensor | None, Tensor | None], Output]
+    sequential: bool = True
+    causal: bool = False
+    padding: bool = False
+    positions: int | None = None
+    left_padding: bool = False
+    padding_token: int = 0
+    step: Callable[[Tensor, Any, Tensor | None, Tensor | None], tuple[Tensor, Any]] | None = None
+    cache_name: str = ""
+    has_positions: bool | None = None
+    text: str = "model({tokens})"
+    mask_text: str = ""
+
+    def run(self, tokens: Tensor, keep: Tensor | None = None, positions: Tensor | None = None) -> Output:
+        """Return what the subject gives, without gradients.
+
+        Raises:
+            NotTestedError: it raised an error.
+        """
+        with torch.no_grad(), calling(f"with {tuple(tokens.shape)} tokens"):
+            return self.call(tokens, keep, positions)
+
+    def explicit(self, keep: Tensor) -> Tensor | None:
+        """Return the positions that real tokens have alone, as models count them, or None where none are taken."""
+        if self.positions is None:
+            return None
+        return (keep.long().cumsum(1) - 1).clamp_min(0) + self.positions
+
+
+@contextmanager
+def calling(what: str) -> Iterator[None]:
+    """Turn an error of the subject into the reason why something could not be tested."""
+    try:
+        yield
+    except _ERRORS as error:
+        message = str(error).strip().splitlines() or [""]
+        raise NotTestedError(f"called {what} it raised {type(error).__name__}: {message[0][:200]}") from error

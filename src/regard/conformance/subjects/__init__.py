@@ -1,0 +1,1 @@
+"""What can be checked: functions, attention modules and whole models, and how each of them is called."""

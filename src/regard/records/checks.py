@@ -1,0 +1,70 @@
+"""``checks.json``: which laws of attention were proved of a subject, to what tolerance, and which are broken."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["CheckCase", "CheckVerdict", "CheckedRule", "Checks"]
+
+
+class CheckVerdict(StrEnum):
+    """The answer of a rule.
+
+    ``deviation`` is a known and documented departure of PyTorch's own from the law: it is reported, and it is nobody's
+    mistake.
+    """
+
+    PASS = "pass"
+    FAIL = "fail"
+    DEVIATION = "deviation"
+    NOT_APPLICABLE = "not applicable"
+    NOT_TESTED = "could not test"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CheckCase(_Record):
+    """The smallest failing case: what is known of it is set, the rest is None."""
+
+    length: int | None = Field(default=None, description="tokens of the sequence")
+    stream: str | None = Field(default=None, description="which input of the subject, such as 'decoder'")
+    layer: str | None = Field(default=None, description="dotted name of the attention layer where it begins")
+    head: int | None = None
+    query: int | None = Field(default=None, description="position whose output is wrong")
+    key: int | None = Field(default=None, description="position that it must not depend on, or that it misses")
+
+
+class CheckedRule(_Record):
+    """One law and what was found."""
+
+    rule: str
+    title: str
+    law: str
+    verdict: CheckVerdict
+    summary: str = Field(description="what was seen, one sentence; for what was not tested, why")
+    measured: float | None = Field(default=None, description="None also where it was not finite")
+    tolerance: float | None = None
+    ways: list[str] = Field(default_factory=list, description="the independent ways in which it was tested")
+    case: CheckCase | None = None
+    meaning: str | None = Field(default=None, description="of a failure: what it usually means")
+    remedy: str | None = Field(default=None, description="of a failure or deviation: what to do")
+    reproduction: str | None = Field(default=None, description="of a failure: lines of Python that show it")
+    explained_by: list[str] = Field(default_factory=list, description="broken rules that usually break this one too")
+    seconds: float = 0.0
+
+
+class Checks(_Record):
+    """``checks.json``: what was checked, what was assumed of it, and each rule, the broken ones first."""
+
+    schema_version: int = 1
+    subject: str
+    kind: str = Field(description="'function', 'module' or 'model'")
+    ok: bool = Field(description="no rule is broken")
+    seed: int
+    fast: bool
+    assumptions: list[str] = Field(default_factory=list, description="what was taken to be so, and why")
+    notes: list[str] = Field(default_factory=list, description="how it was checked")
+    rules: list[CheckedRule]
+    seconds: float
