@@ -18,6 +18,7 @@ from regard.conformance.rule import Rule
 from regard.conformance.rules import RULES
 from regard.conformance.subjects.recognise import recognise
 from regard.conformance.subjects.subject import Subject
+from regard.conformance.traits import meant
 
 __all__ = ["check"]
 
@@ -31,6 +32,7 @@ def check(
     rules: Sequence[str] | None = None,
     assume: Mapping[str, Any] | None = None,
     seed: int = 0,
+    origin: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Prove the laws of attention on ``subject``, and name the ones that are broken.
@@ -47,6 +49,7 @@ def check(
         rules: ids of the rules to test; None for all.
         assume: corrections of what was found out about the subject, such as ``{"causal": True}``; see ``Traits``.
         seed: of what is drawn.
+        origin: Python that gives ``subject``, imports and an expression on its last line, for reproductions.
         progress: called with the title of each rule before it is tested.
 
     Returns:
@@ -69,6 +72,7 @@ def check(
     began = time.perf_counter()
     with _random_states_kept(), _few_threads(subject):
         known = recognise(subject, assume)
+        known.origin = origin
         bench = Bench(known, seed=seed, fast=fast)
         found = {}
         for rule in sorted(chosen, key=lambda one: not one.first):
@@ -91,7 +95,7 @@ def _chosen(wanted: Sequence[str] | None) -> list[Rule]:
     names = [rule.id for rule in RULES]
     unknown = sorted(set(wanted or ()) - set(names))
     if unknown:
-        raise ArgumentError(f"rules may be {', '.join(names)}, got {', '.join(unknown)}.")
+        raise ArgumentError(f"rules may be {', '.join(names)}, got {', '.join(unknown)}{meant(unknown[0], names)}")
     return [rule for rule in RULES if wanted is None or rule.id in wanted]
 
 

@@ -1,10 +1,16 @@
 """``checks.json``: which laws of attention were proved of a subject, to what tolerance, and which are broken."""
 
 from enum import StrEnum
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["CheckCase", "CheckVerdict", "CheckedRule", "Checks"]
+from regard._errors import RecordError
+from regard.records.reading import first_problem, read_json
+
+__all__ = ["CHECKS_VERSION", "CheckCase", "CheckVerdict", "CheckedRule", "Checks"]
+
+CHECKS_VERSION = 1
 
 
 class CheckVerdict(StrEnum):
@@ -58,8 +64,9 @@ class CheckedRule(_Record):
 class Checks(_Record):
     """``checks.json``: what was checked, what was assumed of it, and each rule, the broken ones first."""
 
-    schema_version: int = 1
+    schema_version: int = CHECKS_VERSION
     subject: str
+    target: str | None = Field(default=None, description="where it came from: a folder or an import path")
     kind: str = Field(description="'function', 'module' or 'model'")
     ok: bool = Field(description="no rule is broken")
     seed: int
@@ -68,3 +75,27 @@ class Checks(_Record):
     notes: list[str] = Field(default_factory=list, description="how it was checked")
     rules: list[CheckedRule]
     seconds: float
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Checks":
+        """Read a file.
+
+        Raises:
+            RecordError: it is absent, damaged or of another schema version.
+        """
+        path = Path(path)
+        content = read_json(path, "A file that `regard check --out` wrote is needed")
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != CHECKS_VERSION:
+            raise RecordError(
+                f"{path} must have schema version {CHECKS_VERSION}, got {version}; "
+                "open it with the version of regard that wrote it or check again."
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise RecordError(f"{path} does not hold the result of a check: {first_problem(error)}") from error
+
+    def rules_with(self, verdict: CheckVerdict) -> list[CheckedRule]:
+        """Return the rules with this verdict, in the order of the report."""
+        return [rule for rule in self.rules if rule.verdict is verdict]
