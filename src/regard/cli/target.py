@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regard._errors import ArgumentError
 from regard.conformance.traits import meant
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["Target"]
 
@@ -78,7 +75,7 @@ def _of_folder(folder: Path) -> Target:
     from regard.cli.local_model import load_module
 
     module, random = load_module(folder)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if random:
         names = ", ".join(random[:3]) + (", …" if len(random) > 3 else "")
         notes = (f"not in the folder, hence random: {names}",)

@@ -73,15 +73,8 @@ def rule_lines(rule: CheckedRule, width: int = _WIDTH) -> Iterator[Line]:
 
 
 def _headline(checks: Checks, width: int) -> Iterator[Line]:
-    broken = [rule for rule in checks.rules if rule.verdict is CheckVerdict.FAIL]
-    proved = sum(rule.verdict is CheckVerdict.PASS for rule in checks.rules)
-    what = f"{checks.subject} ({checks.kind})"
-    if broken:
-        text = f"{what}: {_count(len(broken), 'rule')} broken, first of all {broken[0].rule}."
-    else:
-        text = f"{what}: no rule is broken, {_count(proved, 'rule')} proved."
-    tone: Tone = "bad" if broken else "good" if proved else "fair"
-    yield from (Line(line, tone) for line in _wrapped(text, width))
+    tone: Tone = "bad" if not checks.ok else "good" if checks.rules_with(CheckVerdict.PASS) else "fair"
+    yield from (Line(line, tone) for line in _wrapped(checks.headline(), width))
 
 
 def _where(rule: CheckedRule) -> str:
@@ -140,10 +133,6 @@ def _numbers(rule: CheckedRule) -> str:
     if rule.measured is None or rule.tolerance is None:
         return ""
     return f" [{rule.measured:.2g}, tolerance {rule.tolerance:.2g}]"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun} is" if number == 1 else f"{number} {noun}s are"
 
 
 def _wrapped(text: str, width: int, indent: str = "", hang: str = "") -> list[str]:

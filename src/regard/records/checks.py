@@ -96,6 +96,20 @@ class Checks(_Record):
         except ValidationError as error:
             raise RecordError(f"{path} does not hold the result of a check: {first_problem(error)}") from error
 
+    def headline(self) -> str:
+        """Return what was found in one sentence."""
+        broken = self.rules_with(CheckVerdict.FAIL)
+        what = f"{self.subject} ({self.kind})"
+        if broken:
+            return f"{what}: {_count(broken)} broken, first of all {broken[0].rule}."
+        untested = len(self.rules_with(CheckVerdict.NOT_TESTED))
+        rest = f", {untested} could not be tested" if untested else ""
+        return f"{what}: no rule is broken, {_count(self.rules_with(CheckVerdict.PASS))} proved{rest}."
+
     def rules_with(self, verdict: CheckVerdict) -> list[CheckedRule]:
         """Return the rules with this verdict, in the order of the report."""
         return [rule for rule in self.rules if rule.verdict is verdict]
+
+
+def _count(rules: list[CheckedRule]) -> str:
+    return "1 rule is" if len(rules) == 1 else f"{len(rules)} rules are"

@@ -111,7 +111,7 @@ class Causality(Rule):
             query=leak.query if place is None else place.query,
             key=leak.changed,
         )
-        where = f"{subject.name} leaks" if place is None else f"{place} leaks"
+        where = f"{subject.name} leaks" if place is None else place.doing("leak")
         return failed(
             f"{where} token {leak.changed} into position {case.query} ({leak.length} tokens are enough); "
             f"the output there changes by {leak.size:.2g}",

@@ -41,7 +41,7 @@ class EmptyRows(Rule):
         "set the weights of empty rows to 0 after the softmax, and their scores to 0 before it so that the gradient"
         " is finite too; or use scaled_dot_product_attention"
     )
-    after = ("softmax", "mask_sense")
+    after = ("softmax", "mask_sense", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Hide everything."""

@@ -119,8 +119,6 @@ def padded_on_the_right(stream: Stream, bench: Bench) -> tuple[Tensor, Tensor]:
     tokens = bench.tokens(stream, 2)
     keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
     keep[1, -3:] = False
-    if not tokens.dtype.is_floating_point:
-        tokens = tokens.masked_fill(~keep, stream.padding_token)
     return tokens, keep
 
 

@@ -81,20 +81,20 @@ class ModuleSubject(Subject):
         if self.adapter.causal != "never":
             yield self._stream("causal", causal=True)
 
-    def _written(self, causal: bool) -> dict[str, str]:
-        """Return how the call is written, without and with a mask of real tokens."""
+    def _written(self, causal: bool) -> tuple[str, str, str]:
+        """Return how the call is written, what stands in it for a mask of real tokens, and what where there is none."""
         if self.by_person:
             text = f"adapter.call(module, {{tokens}}, {{keep}}, {causal})"
-            return {"text": text, "mask_text": "{mask}", "no_mask_text": "None"}
+            return text, "{mask}", "None"
         mask = ", key_padding_mask=~{mask}"
         if not isinstance(self.original, nn.MultiheadAttention):
-            return {"text": "module({tokens}{keep})", "mask_text": mask}
+            return "module({tokens}{keep})", mask, ""
         later = ", attn_mask=torch.ones([{tokens}.shape[1]] * 2, dtype=torch.bool).triu(1)" if causal else ""
-        text = f"module(*[{{tokens}}] * 3{{keep}}{later}, need_weights=False)[0]"
-        return {"text": text, "mask_text": mask}
+        return f"module(*[{{tokens}}] * 3{{keep}}{later}, need_weights=False)[0]", mask, ""
 
     def _stream(self, name: str, *, causal: bool) -> Stream:
         width = self.adapter.embed_dim
+        text, mask_text, no_mask_text = self._written(causal)
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
             return Output(self.adapter.call(self.copy, self.vectors(tokens), keep, causal))
@@ -109,7 +109,9 @@ class ModuleSubject(Subject):
             padding=self.adapter.padding,
             left_padding=not self.traits.positions,
             has_positions=self.traits.positions,
-            **self._written(causal),
+            text=text,
+            mask_text=mask_text,
+            no_mask_text=no_mask_text,
         )
 
 
@@ -158,5 +160,5 @@ def _with_projections(module: nn.Module) -> AttentionModule:
         embed_dim=width,
         num_heads=module.num_heads,  # type: ignore[arg-type]
         causal="always" if getattr(module, "causal", False) else "never",
-        cross=None if getattr(module, "rotary", None) else cross,
+        cross=None if getattr(module, "rotary", None) or getattr(module, "causal", False) else cross,
     )

@@ -13,7 +13,10 @@ __all__ = ["cast", "dropout_raised", "parameter_dtype", "private_copy"]
 
 
 def private_copy(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """Return a copy in ``dtype``, in evaluation mode, without the original's hooks.
+    """Return a copy in ``dtype``, in evaluation mode.
+
+    Of the hooks only PyTorch's own stay, such as that of ``weight_norm``: others may belong to whoever watches or
+    records the original.
 
     Raises:
         NotTestedError: it cannot be copied.
@@ -25,7 +28,9 @@ def private_copy(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Mo
             raise NotTestedError(f"check works on a copy, and the model cannot be copied: {error}") from error
     for one in twin.modules():
         for hooks in (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks, one._backward_pre_hooks):
-            hooks.clear()
+            for key, hook in list(hooks.items()):
+                if not str(getattr(hook, "__module__", None) or type(hook).__module__).startswith("torch."):
+                    del hooks[key]
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -57,9 +62,7 @@ def dropout_raised(module: nn.Module, probability: float) -> Iterator[int]:
     found: list[tuple[nn.Module, str, float]] = []
     for one in module.modules():
         for name, value in vars(one).items():
-            if isinstance(value, float) and (
-                name == "p" if isinstance(one, nn.modules.dropout._DropoutNd) else "drop" in name
-            ):
+            if isinstance(value, float) and ("drop" in name or (name == "p" and "drop" in type(one).__name__.lower())):
                 found.append((one, name, value))
     for one, name, _ in found:
         setattr(one, name, probability)
