@@ -31,7 +31,8 @@ __all__ = ["Trainer"]
 class Trainer:
     """Fine-tunes a pretrained encoder on labelled documents and writes everything into a run folder.
 
-    Call ``prepare``, ``train``, ``evaluate``, ``check`` and ``finish`` in this order; each skips what an earlier process finished.
+    Call ``prepare``, ``train``, ``evaluate``, ``check`` and ``finish`` in this order; each skips what an earlier
+    process finished.
 
     Args:
         config: the recipe.
