@@ -13,7 +13,7 @@ from regard.records import HEAD_COLUMNS, Evidence, Finding, Run, Severity, Statu
 from regard.viewer import write_report
 
 STYLE = Path(__file__).resolve().parents[3] / "src/regard/viewer/report/templates/style.css"
-SECTIONS = ("verdict", "data", "training", "attention", "evaluation", "findings", "checklist", "reproduce")
+SECTIONS = ("verdict", "data", "training", "attention", "evaluation", "checks", "findings", "checklist", "reproduce")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
