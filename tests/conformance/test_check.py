@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import regard
 from regard import RegardError
 from regard.conformance import RULES, AttentionModule, Model, check
 from regard.records import Checks
@@ -36,6 +37,19 @@ def test_a_model_is_left_as_it_was(small, family):
     assert torch.equal(torch.get_rng_state(), states[0])
     assert torch.get_num_threads() == states[1]
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_watched_model_is_watched_on_as_if_nothing_had_been(small):
+    model = small("gpt2").eval()
+    ids = torch.arange(3, 9)[None]
+
+    with regard.watch(model, ["entropy"]) as view, torch.no_grad():
+        model(ids)
+        check(model, fast=True, rules=["causality", "scale"])
+        model(ids)
+
+    assert [entry.calls for entry in view.coverage()] == [2, 2]
+    assert {call["step"] for call in view.calls()} == {1, 2}
 
 
 def test_the_same_seed_gives_the_same_report(attend):

@@ -73,7 +73,7 @@ def _plans(stream: Stream, bench: Bench) -> list[tuple[str, list[int], Tensor | 
         plans.append(("token by token", [1] * length, None))
     if stream.padding and stream.left_padding:
         keep = torch.ones(2, length, dtype=torch.bool)
-        keep[1, :3] = False
+        keep[1, : min(3, length - 4)] = False
         plans.append(("behind left padding", [length - 3, 1, 1, 1], keep))
     return plans
 

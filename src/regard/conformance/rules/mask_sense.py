@@ -36,6 +36,7 @@ class MaskSense(Rule):
         "invert the mask where conventions meet (~mask), and turn 0/1 into a boolean before it reaches a kernel: "
         "mask.bool()"
     )
+    after = ("batch",)
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look at what is hidden."""

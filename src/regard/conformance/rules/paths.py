@@ -43,7 +43,7 @@ class Paths(Rule):
         """Compare all paths of every stream."""
         worst, tolerance, taken = 0.0, 0.0, []
         for stream in subject.streams:
-            tokens, _ = bench.plain(stream)
+            tokens = bench.tokens(stream, 2)
             keep = _keep(stream, tokens)
             before = stream.run(tokens, keep).tokens
             tolerance = bench.floor(stream)

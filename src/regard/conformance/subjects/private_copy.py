@@ -1,8 +1,10 @@
 """A private copy of a module: what is measured on it leaves the original as it is."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,20 +23,27 @@ def private_copy(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Mo
     Raises:
         NotTestedError: it cannot be copied.
     """
-    with torch.random.fork_rng(devices=[]):
-        try:
-            twin = copy.deepcopy(module)
-        except (RuntimeError, TypeError) as error:
-            raise NotTestedError(f"check works on a copy, and the model cannot be copied: {error}") from error
-    for one in twin.modules():
-        for hooks in (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks, one._backward_pre_hooks):
-            for key, hook in list(hooks.items()):
-                if not str(getattr(hook, "__module__", None) or type(hook).__module__).startswith("torch."):
-                    del hooks[key]
+    try:
+        twin = copy.deepcopy(module, _hooks_left_out(module))
+    except (RuntimeError, TypeError) as error:
+        raise NotTestedError(f"check works on a copy, and the model cannot be copied: {error}") from error
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
     return twin.to(dtype).eval()
+
+
+def _hooks_left_out(module: nn.Module) -> dict[int, Any]:
+    """Return what ``deepcopy`` is to take for the dictionaries of hooks: the same with PyTorch's own alone."""
+    taken: dict[int, Any] = {}
+    for one in module.modules():
+        for hooks in (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks, one._backward_pre_hooks):
+            taken[id(hooks)] = OrderedDict((key, hook) for key, hook in hooks.items() if _is_pytorchs(hook))
+    return taken
+
+
+def _is_pytorchs(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", None) or type(hook).__module__).startswith("torch.")
 
 
 def parameter_dtype(module: nn.Module) -> torch.dtype:
