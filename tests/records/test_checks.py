@@ -48,6 +48,14 @@ def test_verdicts_are_written_as_words(run: Run) -> None:
     assert [one["verdict"] for one in content["rules"]] == ["fail", "pass"]
 
 
+def test_a_case_is_told_by_what_is_known_of_it() -> None:
+    assert CheckCase(length=3, layer="encoder.1", head=0, query=0, key=2).words() == (
+        "3 tokens, layer encoder.1, head 0, query 0, key 2"
+    )
+    assert CheckCase(layer="the module", stream="decoder").words() == "input decoder, the module"
+    assert CheckCase().words() == ""
+
+
 def test_rules_are_found_by_their_verdict() -> None:
     assert [one.rule for one in CHECKS.rules_with(CheckVerdict.FAIL)] == ["causality"]
     assert CHECKS.rules_with(CheckVerdict.DEVIATION) == []

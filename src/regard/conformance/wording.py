@@ -61,7 +61,7 @@ def rule_lines(rule: CheckedRule, width: int = _WIDTH) -> Iterator[Line]:
         yield from _labelled(f"Probably because of {', '.join(rule.explained_by)}:", rule.summary, width)
         return
     yield from _labelled("Seen:", f"{rule.summary}{_numbers(rule)}", width)
-    where = _where(rule)
+    where = "" if rule.case is None else rule.case.words()
     if where:
         yield from _labelled("Smallest case:", where, width)
     yield from _labelled("It usually means:", rule.meaning or "", width)
@@ -75,21 +75,6 @@ def rule_lines(rule: CheckedRule, width: int = _WIDTH) -> Iterator[Line]:
 def _headline(checks: Checks, width: int) -> Iterator[Line]:
     tone: Tone = "bad" if not checks.ok else "good" if checks.rules_with(CheckVerdict.PASS) else "fair"
     yield from (Line(line, tone) for line in _wrapped(checks.headline(), width))
-
-
-def _where(rule: CheckedRule) -> str:
-    case = rule.case
-    if case is None:
-        return ""
-    told = [
-        "" if case.length is None else f"{case.length} tokens",
-        "" if case.stream is None else f"input {case.stream}",
-        "" if case.layer is None else f"layer {case.layer}",
-        "" if case.head is None else f"head {case.head}",
-        "" if case.query is None else f"query {case.query}",
-        "" if case.key is None else f"key {case.key}",
-    ]
-    return ", ".join(one for one in told if one)
 
 
 def _others(checks: Checks, width: int) -> Iterator[Line]:

@@ -11,6 +11,8 @@ from regard.records.reading import first_problem, read_json
 __all__ = ["CHECKS_VERSION", "CheckCase", "CheckVerdict", "CheckedRule", "Checks"]
 
 CHECKS_VERSION = 1
+WHOLE_MODULE = "the module"
+"""Stands for the dotted name of a layer where the subject itself is the layer."""
 
 
 class CheckVerdict(StrEnum):
@@ -40,6 +42,18 @@ class CheckCase(_Record):
     head: int | None = None
     query: int | None = Field(default=None, description="position whose output is wrong")
     key: int | None = Field(default=None, description="position that it must not depend on, or that it misses")
+
+    def words(self) -> str:
+        """Return what is known of it, with commas between."""
+        told = [
+            ("{} tokens", self.length),
+            ("input {}", self.stream),
+            ("{}" if self.layer == WHOLE_MODULE else "layer {}", self.layer),
+            ("head {}", self.head),
+            ("query {}", self.query),
+            ("key {}", self.key),
+        ]
+        return ", ".join(words.format(value) for words, value in told if value is not None)
 
 
 class CheckedRule(_Record):

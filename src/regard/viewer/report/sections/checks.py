@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from regard.records import CheckCase, CheckedRule, CheckVerdict, Run
+from regard.records import CheckedRule, CheckVerdict, Run
 from regard.viewer.report.numbers import duration, plural
 
 __all__ = ["checks"]
@@ -42,11 +42,5 @@ def _shown(rule: CheckedRule) -> dict[str, Any]:
         "rule": rule,
         "measured": "" if rule.measured is None else f"{rule.measured:.2g}",
         "tolerance": "" if rule.tolerance is None else f"{rule.tolerance:.2g}",
-        "case": "" if rule.case is None else _case(rule.case),
+        "case": "" if rule.case is None else rule.case.words(),
     }
-
-
-def _case(case: CheckCase) -> str:
-    names = {"length": "tokens", "stream": "input", "layer": "layer", "head": "head", "query": "query", "key": "key"}
-    told = [(name, getattr(case, field)) for field, name in names.items()]
-    return ", ".join(f"{name} {value}" for name, value in told if value is not None)
