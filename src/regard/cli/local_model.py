@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalModel", "load_module"]
 
+_BOTH = "a model and a tokenizer"
 _OWN = {"local_files_only": True, "trust_remote_code": False}
 
 _NO_LIMIT = 10**9  # tokenizers without a limit of their own name a number of this size or larger
@@ -45,11 +46,11 @@ class LocalModel:
             RecordError: the folder holds no model that ``transformers`` can load, or no tokenizer.
         """
         folder = _folder(name)
-        with _loading(folder, "a model and a tokenizer"):
+        with _loading(folder, _BOTH):
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(folder, **_OWN)
-        module, random = load_module(folder)
+        module, random = load_module(folder, _BOTH)
         return cls(name=type(module).__name__, module=module, tokenizer=tokenizer, random=random)
 
     @property
@@ -79,8 +80,8 @@ class LocalModel:
         return ids.shape[1], limit is not None and len(self.tokenizer(text)["input_ids"]) > limit
 
 
-def load_module(folder: Path) -> tuple["nn.Module", list[str]]:
-    """Load the model in ``folder``, without a head, in evaluation mode.
+def load_module(folder: Path, what: str = "a model") -> tuple["nn.Module", list[str]]:
+    """Load the model in ``folder``, without a head, in evaluation mode; ``what`` a message says that is needed there.
 
     Returns:
         The model, and the names of weights that the folder lacks and that are therefore random; a pooler's do not
@@ -90,7 +91,7 @@ def load_module(folder: Path) -> tuple["nn.Module", list[str]]:
         MissingDependencyError: ``transformers``, or a package that this model needs, is not installed.
         RecordError: the folder holds no model that ``transformers`` can load.
     """
-    with _loading(folder, "a model"):
+    with _loading(folder, what):
         from transformers import AutoModel
 
         module, told = AutoModel.from_pretrained(folder, output_loading_info=True, **_OWN)
