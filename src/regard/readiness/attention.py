@@ -27,14 +27,14 @@ def _laws(facts: Facts) -> Answer:
     untested = checks.rules_with(CheckVerdict.NOT_TESTED)
     if broken:
         names = ", ".join(rule.rule for rule in broken)
-        return judged(False, f"{len(broken)} of {len(checks.rules)} laws are broken ({names}): {broken[0].summary}")
-    evidence = f"{len(proved)} laws were proved on {checks.subject}{' by the fast check' if checks.fast else ''}"
+        return judged(False, f"broken: {names}, of {len(checks.rules)} laws; {broken[0].summary}")
+    evidence = f"laws proved on {checks.subject}{' by the fast check' if checks.fast else ''}: {len(proved)}"
     if untested:
         reasons = "; ".join(f"{rule.rule}: {rule.summary}" for rule in untested)
-        return not_done(f"{evidence}, {len(untested)} could not be tested ({reasons})")
+        return not_done(f"{evidence}; could not be tested: {reasons}")
     if not proved:
         return not_done(f"no law could be proved on {checks.subject}; `regard check` says why")
-    return judged(True, f"{evidence}, none is broken: {', '.join(rule.rule for rule in proved)}")
+    return judged(True, f"{evidence} ({', '.join(rule.rule for rule in proved)}), none broken")
 
 
 ITEMS = (

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.records import CheckVerdict, Interval, Run, Severity
+from regard.viewer.report.numbers import plural
 from regard.viewer.report.outcome import outcome
 from regard.viewer.report.sections.headline import facts
 from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
@@ -82,7 +83,7 @@ def _checks(run: Run) -> RenderableType | None:
         return None
     checks = run.checks()
     broken = checks.rules_with(CheckVerdict.FAIL)
-    proved = f"{len(checks.rules_with(CheckVerdict.PASS))} laws of attention proved"
+    proved = f"{plural(len(checks.rules_with(CheckVerdict.PASS)), 'law')} of attention proved"
     untested = checks.rules_with(CheckVerdict.NOT_TESTED)
     line = Text.assemble(("Checks     ", "bold"), (proved, "" if broken else "green"))
     if broken:

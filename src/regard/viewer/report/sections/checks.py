@@ -29,7 +29,7 @@ def checks(run: Run) -> dict[str, Any]:
     ]
     mode = "fast, " if found.fast else ""
     return {
-        "lead": f"{verdict}; {proved} of {len(found.rules)} were proved on {found.subject}.",
+        "lead": f"{verdict}; {proved} of {len(found.rules)} {'was' if proved == 1 else 'were'} proved on {found.subject}.",
         "broken": [_shown(rule) for rule in broken],
         "groups": [group for group in groups if group["rules"]],
         "assumptions": found.assumptions,
