@@ -134,7 +134,7 @@ def test_every_table_names_its_columns_or_rows_and_scrolls_by_key(page):
         "Expected calibration error 0.011",
         "1 of 72 heads lost the spread of their attention during training",
         "Judged, and nothing found",
-        "2 laws broken, first of all causality; 1 of 6 was proved on Bert.",
+        "2 laws broken, first of all causality; of 6 laws 1 was proved on Bert.",
         "3 tokens, input tokens, layer encoder.layer.2.attention, head 4, query 0, key 2",
         "0.35, tolerance 2.2e-07",
         "print(model(torch.arange(3)[None]) < 1)",

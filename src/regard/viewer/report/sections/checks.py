@@ -27,9 +27,9 @@ def checks(run: Run) -> dict[str, Any]:
         {"name": name, "tone": tone, "rules": [_shown(rule) for rule in found.rules_with(kind)]}
         for kind, (name, tone) in _GROUPS.items()
     ]
-    mode = "fast, " if found.fast else ""
+    mode, was = "fast, " if found.fast else "", "was" if proved == 1 else "were"
     return {
-        "lead": f"{verdict}; {proved} of {len(found.rules)} {'was' if proved == 1 else 'were'} proved on {found.subject}.",
+        "lead": f"{verdict}; of {plural(len(found.rules), 'law')} {proved} {was} proved on {found.subject}.",
         "broken": [_shown(rule) for rule in broken],
         "groups": [group for group in groups if group["rules"]],
         "assumptions": found.assumptions,
