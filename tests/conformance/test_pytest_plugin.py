@@ -81,6 +81,14 @@ def test_a_broken_rule_fails_in_the_words_of_the_report(pytester: pytest.Pyteste
     result.stdout.no_fnmatch_line("*pytest.py:*")  # no traceback of ours
 
 
+def test_a_deviation_that_pytorch_documents_passes_and_is_noted_without_a_warning(pytester: pytest.Pytester) -> None:
+    tests = 'test_attention = regard_conformance(make_deviating, fast=True, rules=["empty_rows"])'
+    result = run(pytester, tests, "-rP", "-W", "error")
+
+    result.assert_outcomes(passed=1, warnings=0)
+    result.stdout.fnmatch_lines(["*Captured regard call*", "known deviation of PyTorch: *NaN*"])
+
+
 @pytest.mark.parametrize(("option", "said"), [((), False), (("--regard-fast",), True)])
 def test_the_option_makes_every_check_fast(pytester: pytest.Pytester, option: tuple[str, ...], said: bool) -> None:
     tests = """
