@@ -1,6 +1,6 @@
 """Build the wheel and check what is in it. Run through `make check`.
 
-It must hold every file of `src/regard` that belongs to the package and nothing else, the licence, and a light list of
+It must hold every file of `src` that belongs to the package and nothing else, the licence, and a light list of
 dependencies: what trains or draws stays behind an extra.
 """
 
@@ -51,13 +51,13 @@ def build(folder: Path, project: Path) -> Path:
 
 
 def content(wheel: Path) -> list[str]:
-    """Compare the wheel's files with those of ``src/regard``."""
+    """Compare the wheel's files with those of ``src``."""
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         licensed = any(name.endswith("licenses/LICENSE") for name in archive.namelist())
     source = {
         path.relative_to(SOURCE).as_posix()
-        for path in (SOURCE / "regard").rglob("*")
+        for path in SOURCE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     problems = [f"{name} is in src/ but not in the wheel." for name in sorted(source - packed)]

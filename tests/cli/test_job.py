@@ -20,6 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 FUSED = {"_scaled_dot_product_flash_attention_for_cpu", "regard native"}  # by processor, and by what is installed
 FILES = {"run.json", "events.jsonl", "heads.parquet", "audit.json", "split.json", "labels.json"} | {
     "metrics.json",
+    "checks.json",
     "findings.json",
     "diagnosis.json",
     "readiness.json",
@@ -70,7 +71,10 @@ def test_every_stage_writes_its_part(finished: tuple[Path, str]) -> None:
     assert sum(run.info.kernels.values()) == len(losses(folder)) * 2
     assert set(run.info.kernels) <= FUSED
     assert [entry["seen"] for entry in run.info.coverage] == [True, True]
-    assert [f"{number}/6" in out for number in range(1, 7)] == [True] * 6
+    assert [f"{number}/7" in out for number in range(1, 8)] == [True] * 7
+    assert "Bert (model): no rule is broken, " in out
+    laws = next(item for item in run.readiness() if item.id == "attention.laws")
+    assert (run.checks().ok, laws.verdict) == (True, Verdict.PASS)
     assert "report.html" in out
     verdicts = {item.verdict for item in run.readiness()}
     assert Verdict.NOT_DONE in verdicts
@@ -108,6 +112,16 @@ def test_two_runs_are_identical(
     assert code == 0
     assert losses(other) == losses(folder)
     assert metrics_of(other) == metrics_of(folder)
+
+
+def test_the_check_can_be_switched_off(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path
+) -> None:
+    given = settings(news_file, tiny_pretrained, "optim.epochs=1", "check=false")
+    code, out, err = regard_command("train", "text-classifier", *given, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "switched off by check=false" in out
+    assert not (tmp_path / "run" / "checks.json").exists()
 
 
 def test_another_configuration_is_refused(

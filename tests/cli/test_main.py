@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 Command = Callable[..., tuple[int, str, str]]
-COMMANDS = ["demo", "diagnose", "doctor", "predict", "ready", "recipes", "report", "show", "train", "watch"]
+COMMANDS = ["check", "demo", "diagnose", "doctor", "predict", "ready", "recipes", "report", "show", "train", "watch"]
 
 
 def test_help_lists_every_command(regard_command: Command) -> None:

@@ -7,10 +7,20 @@ import pytest
 
 from regard._errors import ArgumentError, RecordError
 from regard.readiness import checklist, judge, verdict
-from regard.records import Evidence, Finding, ReadinessItem, Run, Severity, Status, Verdict
+from regard.records import (
+    CheckedRule,
+    Checks,
+    CheckVerdict,
+    Evidence,
+    Finding,
+    ReadinessItem,
+    Run,
+    Severity,
+    Status,
+    Verdict,
+)
 
 LATER = {
-    "attention.laws",
     "lifecycle.concept_drift",
     "lifecycle.data_drift",
     "lifecycle.exported",
@@ -59,7 +69,18 @@ def _score(name, kind, accuracy):
     return {"name": name, "kind": kind, "metrics": {**metrics, "calibration_error": _interval(0.02)}, "details": {}}
 
 
+def _checks(*verdicts):
+    rules = [
+        CheckedRule(rule=f"law{number}", title="t", law="l", verdict=verdict, summary=f"seen {number}")
+        for number, verdict in enumerate(verdicts)
+    ]
+    ok = CheckVerdict.FAIL not in verdicts
+    checks = Checks(subject="Bert", kind="model", ok=ok, seed=0, fast=True, rules=rules, seconds=1.0)
+    return checks.model_dump(mode="json")
+
+
 FILES = {
+    "checks": _checks(CheckVerdict.PASS, CheckVerdict.NOT_APPLICABLE),
     "audit": {
         "source": {"name": "news", "files": ["news.csv"]},
         "splits": {"train": _split(450, 40), "validation": _split(50, 5), "test": _split(200, 18)},
@@ -223,6 +244,11 @@ FAULTS = [
         lambda r: r.info["coverage"].append(UNSEEN),
         "1 of 3 attention layers .*layer.2.attention: it computes its own",
     ),
+    (
+        "attention.laws",
+        lambda r: r.files.update(checks=_checks(CheckVerdict.FAIL, CheckVerdict.PASS)),
+        "broken: law0, of 2 laws; seen 0",
+    ),
     ("performance.fused", _info(kernels={"math": 4, "flash": 36}), "36 of 40 attention calls"),
     ("performance.padding", _event(0, padding_share=0.5), "33.4% of what the model computed"),
     ("reproducibility.seeds", _info(seeds={}), "records no seed"),
@@ -248,6 +274,17 @@ GAPS = [
     ),
     ("evaluation.rarest_class", _metrics(per_class=[]), "no table per class"),
     ("attention.seen", _info(coverage=[]), "train with watch on"),
+    ("attention.laws", lambda r: r.files.pop("checks"), "run `regard check` on this folder with --out"),
+    (
+        "attention.laws",
+        lambda r: r.files.update(checks=_checks(CheckVerdict.PASS, CheckVerdict.NOT_TESTED)),
+        "laws proved on Bert by the fast check: 1; could not be tested: law1: seen 1",
+    ),
+    (
+        "attention.laws",
+        lambda r: r.files.update(checks=_checks(CheckVerdict.NOT_APPLICABLE)),
+        "no law could be proved on Bert",
+    ),
     ("performance.fused", _info(kernels={}), "train with watch on"),
     ("performance.padding", lambda r: [e.pop("padding_share", None) for e in r.events], "no step records"),
     ("reproducibility.commit", _info(git_commit=None), "outside a git repository"),
@@ -360,6 +397,7 @@ def test_answers_survive_the_run_folder(tmp_path):
         ("metrics", {**FILES["metrics"], "models": []}, "trained model's scores first"),
         ("metrics", {**FILES["metrics"], "models": [{"name": 3}]}, "metrics.json must hold a list of model scores"),
         ("findings", [{"rule": 3}], "findings.json must hold records of regard"),
+        ("checks", {"schema_version": 9}, "checks.json must have schema version 1, got 9"),
         ("split", {"train": {}, "validation": {}}, "split.json must hold 'rows'"),
     ],
 )

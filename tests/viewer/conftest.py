@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 from regard.diagnose import diagnose
-from regard.records import HEAD_COLUMNS, Interval, ModelScore, ReadinessItem, Run, Status, Verdict
+from regard.records import (
+    HEAD_COLUMNS,
+    CheckCase,
+    CheckedRule,
+    Checks,
+    CheckVerdict,
+    Interval,
+    ModelScore,
+    ReadinessItem,
+    Run,
+    Status,
+    Verdict,
+)
 
 LAYERS = [f"bert.encoder.layer.{number}.attention" for number in range(6)]
 NUM_HEADS = 12
@@ -294,6 +306,46 @@ def readiness_items() -> list[ReadinessItem]:
     ]
 
 
+def checks() -> Checks:
+    """Return a check in which causality is broken and takes the cache with it."""
+    case = CheckCase(length=3, stream="tokens", layer="encoder.layer.2.attention", head=4, query=0, key=2)
+    broken = CheckedRule(
+        rule="causality",
+        title="No token sees later ones",
+        law="the output at a position depends on the tokens up to it",
+        verdict=CheckVerdict.FAIL,
+        summary="encoder.layer.2.attention, head 4, leaks token 2 into position 0",
+        measured=0.35,
+        tolerance=2.2e-7,
+        case=case,
+        meaning="the causal mask is missing in one layer",
+        remedy="pass is_causal=True",
+        reproduction="import torch\nprint(model(torch.arange(3)[None]) < 1)",
+    )
+    others = [
+        ("cache", CheckVerdict.FAIL, "cached steps differ by 0.3", ["causality"]),
+        ("empty_rows", CheckVerdict.DEVIATION, "an empty row gives NaN with need_weights", []),
+        ("scale", CheckVerdict.PASS, "the factor is 1/√head_dim in 72 heads", []),
+        ("softcap", CheckVerdict.NOT_APPLICABLE, "it declares no soft cap", []),
+        ("softmax", CheckVerdict.NOT_TESTED, "no attention call could be heard", []),
+    ]
+    rules = [broken] + [
+        CheckedRule(rule=name, title=f"Law of {name}", law="it holds", verdict=verdict, summary=seen, explained_by=why)
+        for name, verdict, seen, why in others
+    ]
+    return Checks(
+        subject="Bert",
+        kind="model",
+        target="runs/demo/model",
+        ok=False,
+        seed=0,
+        fast=True,
+        assumptions=["causal = True (you said so)"],
+        rules=rules,
+        seconds=3.4,
+    )
+
+
 def write_full_run(folder: Path, num_steps: int = 600) -> Run:
     """Write a finished run with every file."""
     coverage = [
@@ -317,6 +369,7 @@ def write_full_run(folder: Path, num_steps: int = 600) -> Run:
     diagnosis = diagnose(run)
     run.write_findings(diagnosis.findings)
     run.write("diagnosis", diagnosis.to_dict())
+    run.write_checks(checks())
     run.write_readiness(readiness_items())
     run.update(
         status=Status.FINISHED,
@@ -351,6 +404,8 @@ def small_run(tmp_path: Path) -> Callable[..., Run]:
             run.write("audit", audit())
         if "metrics" in parts:
             run.write("metrics", metrics())
+        if "checks" in parts:
+            run.write_checks(checks())
         if "readiness" in parts:
             run.write_readiness(readiness_items())
         return run

@@ -1,4 +1,4 @@
-"""The main job, stage by stage: data, train, evaluate, diagnose, ready, report."""
+"""The main job, stage by stage: data, train, evaluate, diagnose, check, ready, report."""
 
 import shutil
 import time
@@ -56,6 +56,9 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
         run.write_findings(diagnosis.findings)
         run.write("diagnosis", diagnosis.to_dict())
         say(console, f"{len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
+    with _stage(console, 5, "check: the laws of attention on the trained model"):
+        checks = trainer.check()
+        say(console, "switched off by check=false" if checks is None else checks.headline())
     trainer.finish()
     _conclude(console, run)
     console.print()
@@ -64,11 +67,11 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
 
 
 def _conclude(console: Console, run: Run) -> None:
-    with _stage(console, 5, "ready"):
+    with _stage(console, 6, "ready"):
         items = judge(run)
         run.write_readiness(items)
         say(console, ": ".join(verdict(items)))
-    with _stage(console, 6, "report"):
+    with _stage(console, 7, "report"):
         write_report(run)
 
 
@@ -108,7 +111,7 @@ def _difference(before: object, now: object, path: str = "") -> str:
 
 @contextmanager
 def _stage(console: Console, number: int, title: str) -> Iterator[None]:
-    console.print(Text(f"{number}/6 {title}", style="bold"), soft_wrap=True)
+    console.print(Text(f"{number}/7 {title}", style="bold"), soft_wrap=True)
     began = time.perf_counter()
     yield
     console.print(f"  [dim]{time.perf_counter() - began:.1f} s[/dim]")

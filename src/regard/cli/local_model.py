@@ -1,7 +1,8 @@
 """A Hugging Face model that lies in a folder, to read texts with; the network is never asked."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,10 @@ from regard._errors import ArgumentError, MissingDependencyError, RecordError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LocalModel"]
+__all__ = ["LocalModel", "load_module"]
+
+_BOTH = "a model and a tokenizer"
+_OWN = {"local_files_only": True, "trust_remote_code": False}
 
 _NO_LIMIT = 10**9  # tokenizers without a limit of their own name a number of this size or larger
 
@@ -42,34 +46,12 @@ class LocalModel:
             RecordError: the folder holds no model that ``transformers`` can load, or no tokenizer.
         """
         folder = _folder(name)
-        try:
-            from transformers import AutoModel, AutoTokenizer
-            from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-        except ImportError as error:
-            raise MissingDependencyError(
-                'transformers is needed to load a model, which is not installed; run `pip install "regard[hf]"`.'
-            ) from error
-        from safetensors import SafetensorError
+        with _loading(folder, _BOTH):
+            from transformers import AutoTokenizer
 
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        set_verbosity_error()  # type: ignore[no-untyped-call]  # what it would warn of is told in `random`
-        own = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, **own)
-            module, told = AutoModel.from_pretrained(folder, output_loading_info=True, **own)
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"The model in {folder} needs another package: {_first_line(error)}"
-            ) from error
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise RecordError(
-                f"A folder with a model and a tokenizer that transformers can load is needed, got {folder}: "
-                f"{_first_line(error)}"
-            ) from error
-        name = type(module).__name__
-        # A pooler comes after every layer: no head sees whether it is random.
-        random = sorted(weight for weight in told["missing_keys"] if not weight.startswith("pooler."))
-        return cls(name=name, module=module.eval(), tokenizer=tokenizer, random=random)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **_OWN)
+        module, random = load_module(folder, _BOTH)
+        return cls(name=type(module).__name__, module=module, tokenizer=tokenizer, random=random)
 
     @property
     def max_tokens(self) -> int | None:
@@ -96,6 +78,47 @@ class LocalModel:
         with torch.no_grad():
             self.module(**given)
         return ids.shape[1], limit is not None and len(self.tokenizer(text)["input_ids"]) > limit
+
+
+def load_module(folder: Path, what: str = "a model") -> tuple["nn.Module", list[str]]:
+    """Load the model in ``folder``, without a head, in evaluation mode; ``what`` a message says that is needed there.
+
+    Returns:
+        The model, and the names of weights that the folder lacks and that are therefore random; a pooler's do not
+        count, as it comes after every layer: no head sees whether it is random.
+
+    Raises:
+        MissingDependencyError: ``transformers``, or a package that this model needs, is not installed.
+        RecordError: the folder holds no model that ``transformers`` can load.
+    """
+    with _loading(folder, what):
+        from transformers import AutoModel
+
+        module, told = AutoModel.from_pretrained(folder, output_loading_info=True, **_OWN)
+    return module.eval(), sorted(weight for weight in told["missing_keys"] if not weight.startswith("pooler."))
+
+
+@contextmanager
+def _loading(folder: Path, what: str) -> Iterator[None]:
+    """Keep ``transformers`` quiet, and turn what it cannot load into one sentence."""
+    try:
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+    except ImportError as error:
+        raise MissingDependencyError(
+            'transformers is needed to load a model, which is not installed; run `pip install "regard[hf]"`.'
+        ) from error
+    from safetensors import SafetensorError
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    set_verbosity_error()  # type: ignore[no-untyped-call]  # what it would warn of is told in `random`
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(f"The model in {folder} needs another package: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RecordError(
+            f"A folder with {what} that transformers can load is needed, got {folder}: {_first_line(error)}"
+        ) from error
 
 
 def _folder(name: str) -> Path:

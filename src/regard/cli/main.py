@@ -9,7 +9,8 @@ import typer
 
 from regard import __version__
 from regard._errors import RegardError
-from regard.cli import demo, doctor, inspect, predict, train, watch
+from regard.cli import check, demo, doctor, inspect, predict, train, watch
+from regard.cli.judging import CannotJudgeError
 from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
 
@@ -33,6 +34,7 @@ train.register(app)
 inspect.register(app)
 predict.register(app)
 watch.register(app)
+check.register(app)
 doctor.register(app)
 
 
@@ -67,7 +69,7 @@ def run() -> None:
     except (RegardError, OSError) as error:
         if debug or (isinstance(error, OSError) and not _is_expected(error)):
             raise
-        _fail(_sentence(error))
+        _fail(_sentence(error), code=error.exit_code if isinstance(error, CannotJudgeError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except _UsageError as error:

@@ -20,8 +20,9 @@ from regard.conformance.rule import Rule
 from regard.conformance.rules import RULES
 from regard.conformance.subjects.recognise import recognise
 from regard.conformance.subjects.subject import Subject
+from regard.conformance.traits import meant
 
-__all__ = ["check"]
+__all__ = ["check", "chosen"]
 
 _SMALL = 5_000_000  # parameters
 
@@ -33,6 +34,7 @@ def check(
     rules: Sequence[str] | None = None,
     assume: Mapping[str, Any] | None = None,
     seed: int = 0,
+    origin: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Prove the laws of attention on ``subject``, and name the ones that are broken.
@@ -49,6 +51,7 @@ def check(
         rules: ids of the rules to test; None for all.
         assume: corrections of what was found out about the subject, such as ``{"causal": True}``; see ``Traits``.
         seed: of what is drawn.
+        origin: Python that gives ``subject``, imports and an expression on its last line, for reproductions.
         progress: called with the title of each rule before it is tested.
 
     Returns:
@@ -67,21 +70,22 @@ def check(
         >>> regard.check(unscaled, fast=True).failed[0]
         'scale'
     """
-    chosen = _chosen(rules)
+    wanted = chosen(rules)
     began = time.perf_counter()
     with _random_states_kept(), _few_threads(subject), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the subject warns of is not what is asked here
         known = recognise(subject, assume)
+        known.origin = origin
         bench = Bench(known, seed=seed, fast=fast)
         found = {}
-        for rule in sorted(chosen, key=lambda one: not one.first):
+        for rule in sorted(wanted, key=lambda one: not one.first):
             if progress is not None:
                 progress(rule.title)
             found[rule.id] = _checked(rule, known, bench)
     report = Report(
         subject=known.name,
         kind=known.kind,
-        checked=[found[rule.id] for rule in chosen],
+        checked=[found[rule.id] for rule in wanted],
         assumptions=known.traits.lines(),
         notes=known.notes,
         seed=seed,
@@ -95,11 +99,16 @@ def check(
     return report
 
 
-def _chosen(wanted: Sequence[str] | None) -> list[Rule]:
+def chosen(wanted: Sequence[str] | None) -> list[Rule]:
+    """Return the rules whose ids are ``wanted``, in the order of ``RULES``; all for None.
+
+    Raises:
+        ArgumentError: an unknown rule.
+    """
     names = [rule.id for rule in RULES]
     unknown = sorted(set(wanted or ()) - set(names))
     if unknown:
-        raise ArgumentError(f"rules may be {', '.join(names)}, got {', '.join(unknown)}.")
+        raise ArgumentError(f"rules may be {', '.join(names)}, got {', '.join(unknown)}{meant(unknown[0], names)}")
     return [rule for rule in RULES if wanted is None or rule.id in wanted]
 
 

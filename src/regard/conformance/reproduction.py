@@ -18,7 +18,7 @@ def written(tokens: Tensor) -> str:
 
 def called(stream: Stream, tokens: str, mask: str | None = None) -> str:
     """Return the call of ``stream`` as an expression."""
-    keep = "" if mask is None else stream.mask_text.replace("{mask}", mask)
+    keep = stream.no_mask_text if mask is None else stream.mask_text.replace("{mask}", mask)
     return stream.text.replace("{tokens}", tokens).replace("{keep}", keep)
 
 

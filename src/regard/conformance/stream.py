@@ -49,6 +49,8 @@ class Stream:
         cache_name: name of the argument and of the output that hold the cache, for a reproduction.
         has_positions: it knows the order of tokens; None where that is not known.
         text: how its call is written in a reproduction, with ``{tokens}``, ``{keep}`` in their places.
+        mask_text: what stands for ``{keep}`` where there is a ``{mask}`` of real tokens.
+        no_mask_text: what stands for it where there is none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Stream:
     has_positions: bool | None = None
     text: str = "model({tokens})"
     mask_text: str = ""
+    no_mask_text: str = ""
 
     def run(self, tokens: Tensor, keep: Tensor | None = None, positions: Tensor | None = None) -> Output:
         """Return what the subject gives, without gradients.

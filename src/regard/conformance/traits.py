@@ -1,6 +1,7 @@
 """What a subject is, as far as the rules must know, and how that became known."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from regard._errors import ArgumentError
 
-__all__ = ["Traits", "assumed"]
+__all__ = ["Traits", "assumed", "meant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +62,11 @@ def assumed(assume: Mapping[str, Any] | None) -> dict[str, tuple[Any, str]]:
     names = [one.name for one in fields(Traits) if one.name != "why"]
     unknown = sorted(set(assume or {}) - set(names))
     if unknown:
-        raise ArgumentError(f"assume may name {', '.join(names)}, got {', '.join(unknown)}.")
+        raise ArgumentError(f"assume may name {', '.join(names)}, got {', '.join(unknown)}{meant(unknown[0], names)}")
     return {name: (value, "you said so") for name, value in (assume or {}).items()}
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """Return the end of a message that names what ``name`` was probably meant to be; or a full stop."""
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."

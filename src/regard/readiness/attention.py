@@ -2,6 +2,7 @@
 
 from regard.readiness.facts import Facts, pick
 from regard.readiness.item import Answer, Item, judged, not_done
+from regard.records import CheckVerdict
 
 __all__ = ["ITEMS", "SECTION"]
 
@@ -21,13 +22,22 @@ def _seen(facts: Facts) -> Answer:
 
 
 def _laws(facts: Facts) -> Answer:
-    return not_done(
-        "causality, padding, scale and the other laws were not proved on this model; "
-        "this version of regard does not check them yet"
-    )
+    checks = facts.checks
+    proved, broken = checks.rules_with(CheckVerdict.PASS), checks.rules_with(CheckVerdict.FAIL)
+    untested = checks.rules_with(CheckVerdict.NOT_TESTED)
+    if broken:
+        names = ", ".join(rule.rule for rule in broken)
+        return judged(False, f"broken: {names}, of {len(checks.rules)} laws; {broken[0].summary}")
+    evidence = f"laws proved on {checks.subject}{' by the fast check' if checks.fast else ''}: {len(proved)}"
+    if untested:
+        reasons = "; ".join(f"{rule.rule}: {rule.summary}" for rule in untested)
+        return not_done(f"{evidence}; could not be tested: {reasons}")
+    if not proved:
+        return not_done(f"no law could be proved on {checks.subject}; `regard check` says why")
+    return judged(True, f"{evidence} ({', '.join(rule.rule for rule in proved)}), none broken")
 
 
 ITEMS = (
     Item(id="attention.seen", title="Every attention layer watched", judge=_seen, link="run.json"),
-    Item(id="attention.laws", title="Laws of attention hold", judge=_laws),
+    Item(id="attention.laws", title="Laws of attention hold", judge=_laws, link="checks.json"),
 )

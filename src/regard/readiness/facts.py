@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from regard._errors import RecordError, RegardError
-from regard.records import Finding, Interval, ModelScore, Run, RunInfo, Status
+from regard.records import Checks, Finding, Interval, ModelScore, Run, RunInfo, Status
 
 __all__ = ["Facts", "NotRecordedError", "pick"]
 
@@ -15,6 +15,7 @@ _HOW = {
     "split": "the training job writes it before its first step",
     "metrics": "the training job writes it after its last step",
     "findings": "run `regard diagnose` on this folder",
+    "checks": "run `regard check` on this folder with --out",
 }
 
 
@@ -72,6 +73,12 @@ class Facts:
         """``findings.json``: what ``diagnose`` found."""
         self._require("findings")
         return self._run.findings()
+
+    @cached_property
+    def checks(self) -> Checks:
+        """``checks.json``: what ``check`` proved of the model."""
+        self._require("checks")
+        return self._run.checks()
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events called ``name``; at least one."""

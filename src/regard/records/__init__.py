@@ -5,7 +5,7 @@ imports only ``regard._errors`` and never torch, so that a saved run opens on an
 """
 
 from regard.records.atomic import atomic_path, write_bytes, write_json
-from regard.records.checks import CheckCase, CheckedRule, Checks, CheckVerdict
+from regard.records.checks import CHECKS_VERSION, CheckCase, CheckedRule, Checks, CheckVerdict
 from regard.records.heads import HEAD_COLUMNS, HeadTable
 from regard.records.run import SCHEMA_VERSION, Run
 from regard.records.schema import (
@@ -21,6 +21,7 @@ from regard.records.schema import (
 )
 
 __all__ = [
+    "CHECKS_VERSION",
     "HEAD_COLUMNS",
     "SCHEMA_VERSION",
     "CheckCase",

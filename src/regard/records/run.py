@@ -1,6 +1,5 @@
 """One run, one folder: open it, append to it, read it."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -12,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from regard._errors import RecordError
 from regard.records.atomic import write_bytes, write_json
+from regard.records.checks import Checks
 from regard.records.heads import HeadTable
+from regard.records.reading import first_problem, read_json
 from regard.records.schema import Finding, ReadinessItem, RunInfo, Status
 
 __all__ = ["SCHEMA_VERSION", "Run"]
@@ -66,7 +67,7 @@ class Run:
             RecordError: there is no run, or its ``run.json`` is damaged or of another schema version.
         """
         folder = Path(folder)
-        content = _read_json(folder / "run.json", "A run folder with run.json is needed")
+        content = read_json(folder / "run.json", "A run folder with run.json is needed")
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
             raise RecordError(
@@ -76,7 +77,7 @@ class Run:
         try:
             return cls(folder, RunInfo.model_validate(content))
         except ValidationError as error:
-            raise RecordError(f"{folder / 'run.json'} does not hold a run: {_first(error)}") from error
+            raise RecordError(f"{folder / 'run.json'} does not hold a run: {first_problem(error)}") from error
 
     def update(self, **fields: Any) -> None:
         """Change fields of ``run.json`` and write it."""
@@ -138,7 +139,7 @@ class Run:
         Raises:
             RecordError: it is absent or damaged.
         """
-        return _read_json(self.folder / f"{name}.json", f"This step needs {name}.json of a run")
+        return read_json(self.folder / f"{name}.json", f"This step needs {name}.json of a run")
 
     def has(self, name: str) -> bool:
         """Whether ``<name>.json`` was written."""
@@ -160,23 +161,21 @@ class Run:
         """Read the answers of the readiness gate."""
         return self._read_list("readiness", ReadinessItem)
 
+    def write_checks(self, checks: Checks) -> Path:
+        """Write what ``check`` proved and found."""
+        return self.write("checks", checks.model_dump(mode="json"))
+
+    def checks(self) -> Checks:
+        """Read what ``check`` proved and found.
+
+        Raises:
+            RecordError: it is absent, damaged or of another schema version.
+        """
+        return Checks.load(self.folder / "checks.json")
+
     def _read_list(self, name: str, kind: type[_Item]) -> list[_Item]:
         try:
             return [kind.model_validate(item) for item in self.read(name)]
         except (ValidationError, TypeError) as error:
-            reason = _first(error) if isinstance(error, ValidationError) else "it is not a list"
+            reason = first_problem(error) if isinstance(error, ValidationError) else "it is not a list"
             raise RecordError(f"{self.folder / name}.json must hold records of regard, but {reason}.") from error
-
-
-def _read_json(path: Path, need: str) -> Any:
-    try:
-        return orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RecordError(f"{need}, got no file at {path}.") from error
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{path} must hold JSON, got something else ({error}); the file is damaged.") from error
-
-
-def _first(error: ValidationError) -> str:
-    details = error.errors()[0]
-    return f"{'.'.join(map(str, details['loc']))}: {details['msg']}"

@@ -104,6 +104,7 @@ class ClassifierConfig(_Config):
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 for every step")
+    check: bool = Field(True, description="prove the laws of attention on the trained encoder; takes some seconds")
     data: DataConfig
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()

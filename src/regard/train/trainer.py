@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from regard._errors import ArgumentError
+from regard.conformance import RULES, check
 from regard.data import Tokenizer, load_tokenizer
 from regard.evaluate import Predictions, linear_baseline, majority_baseline, score_classifiers
 from regard.models import (
@@ -16,7 +17,7 @@ from regard.models import (
     minilm_folder,
     save_classifier,
 )
-from regard.records import Run, Status
+from regard.records import Checks, Run, Status
 from regard.train.classifier import ClassifierTask
 from regard.train.config import ClassifierConfig
 from regard.train.corpus import Corpus, build_corpus
@@ -30,7 +31,8 @@ __all__ = ["Trainer"]
 class Trainer:
     """Fine-tunes a pretrained encoder on labelled documents and writes everything into a run folder.
 
-    Call ``prepare``, ``train``, ``evaluate`` and ``finish`` in this order; each skips what an earlier process finished.
+    Call ``prepare``, ``train``, ``evaluate``, ``check`` and ``finish`` in this order; each skips what an earlier
+    process finished.
 
     Args:
         config: the recipe.
@@ -121,6 +123,32 @@ class Trainer:
         content = score_classifiers(corpus.labels, test.targets, [model, linear, majority])
         self._run.write("metrics", content)
         return content
+
+    def check(self) -> Checks | None:
+        """Prove the laws of attention on the encoder that was written; None where the recipe does not ask for it.
+
+        Its outputs are one vector per token, which the laws speak of. The fast check is made, on the CPU.
+        """
+        if not self._config.check:
+            return None
+        if self._run.has("checks"):
+            return self._run.checks()
+        encoder = load_classifier(self._run.folder / "model").bert
+        origin = f"from regard.models import load_classifier\nload_classifier({str(self._run.folder / 'model')!r}).bert"
+        titles: list[str] = []
+
+        def tell(title: str) -> None:
+            if not titles:
+                self._progress.start("checking", len(RULES))
+            else:
+                self._progress.advance()
+            titles.append(title)
+
+        report = check(encoder, fast=True, seed=self._config.seed, origin=origin, progress=tell)
+        self._progress.stop()
+        checks = report.record().model_copy(update={"target": str(self._run.folder / "model")})
+        self._run.write_checks(checks)
+        return checks
 
     def finish(self) -> None:
         """Mark the run as finished and drop the checkpoint, which the written model replaces.

@@ -21,6 +21,7 @@ def test_summary_fits_one_screen_and_says_what_matters(full_run):
     assert max(map(len, lines)) <= 100
     for said in ("NOT READY", "0.978 0.972–0.984", "TF-IDF + LinearSVC", "! warning", "4 pass  2 fail  2 not done"):
         assert said in text
+    assert "Checks     1 law of attention proved, 2 broken: causality, cache, 1 not tested" in text
     assert "✗ No documents leak between splits" in text
     assert str(full_run.folder) in text.replace("\n", "")
 

@@ -13,7 +13,7 @@ from regard.records import HEAD_COLUMNS, Evidence, Finding, Run, Severity, Statu
 from regard.viewer import write_report
 
 STYLE = Path(__file__).resolve().parents[3] / "src/regard/viewer/report/templates/style.css"
-SECTIONS = ("verdict", "data", "training", "attention", "evaluation", "findings", "checklist", "reproduce")
+SECTIONS = ("verdict", "data", "training", "attention", "evaluation", "checks", "findings", "checklist", "reproduce")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -134,6 +134,12 @@ def test_every_table_names_its_columns_or_rows_and_scrolls_by_key(page):
         "Expected calibration error 0.011",
         "1 of 72 heads lost the spread of their attention during training",
         "Judged, and nothing found",
+        "2 laws broken, first of all causality; of 6 laws 1 was proved on Bert.",
+        "3 tokens, input tokens, layer encoder.layer.2.attention, head 4, query 0, key 2",
+        "0.35, tolerance 2.2e-07",
+        "print(model(torch.arange(3)[None]) < 1)",
+        "an empty row gives NaN with need_weights",
+        "causal = True (you said so)",
         "this version does not check them",
         "regard demo --out",
         '"lr": 0.0001',
@@ -185,6 +191,7 @@ def test_what_people_wrote_stays_text(small_run):
         ((), "audit.json was not written"),
         ((), "metrics.json was not written"),
         ((), "The run was not diagnosed"),
+        ((), "The laws of attention were not checked"),
         ((), "The checklist was not run"),
         (("events",), "No head statistics were recorded"),
         (("heads",), "No training step was recorded."),

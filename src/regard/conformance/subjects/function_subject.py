@@ -120,6 +120,8 @@ class FunctionSubject(Subject):
     def setup(self) -> str:
         """Return the import of the function, and how a token becomes its query, key and value."""
         module = getattr(self.function, "__module__", None)
+        if self.origin is not None:
+            return f"import torch\n{self.made(self.name if self.name.isidentifier() else 'attend')}"
         if self.function is F.scaled_dot_product_attention:
             found = f"from torch.nn.functional import {self.name}"
         elif self.name.isidentifier() and module not in (None, "__main__"):

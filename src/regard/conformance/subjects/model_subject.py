@@ -22,9 +22,13 @@ class ModelSubject(Subject):
     Args:
         module: the model.
         exact: type that its copy computes in.
+
+    Attributes:
+        by_person: a person's adapter says how it is called.
     """
 
     kind = "model"
+    by_person = False
 
     def __init__(self, module: nn.Module, exact: torch.dtype = torch.float64) -> None:
         self.original = module
@@ -56,13 +60,14 @@ class ModelSubject(Subject):
 
     def setup(self) -> str:
         """Return where the model comes from."""
-        return (
-            "import torch\n# model: what was checked; float64 shows the difference best\nmodel = model.double().eval()"
-        )
+        if self.by_person:
+            return f"import torch\n{self.made('adapter')}\nmodel = adapter.module.double().eval()"
+        return f"import torch\n{self.made('model')}\nmodel = model.double().eval()  # shows the difference best"
 
 
 def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[str, tuple[Any, str]]) -> None:
     """Give ``subject`` the stream that ``adapter`` describes."""
+    subject.by_person = True
     told: dict[str, tuple[Any, str]] = {
         "padding": (adapter.padding, "the adapter says so"),
         "cache": (adapter.step is not None, "the adapter says so"),
@@ -96,6 +101,8 @@ def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[st
             padding_token=adapter.padding_token,
             step=None if adapter.step is None else step,
             has_positions=subject.traits.positions,
-            text="call(model, {tokens}, {keep})",
+            text="adapter.call(model, {tokens}, {keep})",
+            mask_text="{mask}",
+            no_mask_text="None",
         )
     ]

@@ -17,11 +17,20 @@ __all__ = ["ModuleSubject", "adapted"]
 
 
 class ModuleSubject(Subject):
-    """An attention module; its streams are self-attention without and with a causal mask."""
+    """An attention module; its streams are self-attention without and with a causal mask.
+
+    Args:
+        adapter: the module and how it is called.
+        assume: what a person said of it.
+        by_person: the adapter is the person's own, not one that was found for a known form.
+    """
 
     kind = "module"
 
-    def __init__(self, adapter: AttentionModule, assume: Mapping[str, tuple[Any, str]]) -> None:
+    def __init__(
+        self, adapter: AttentionModule, assume: Mapping[str, tuple[Any, str]], *, by_person: bool = True
+    ) -> None:
+        self.by_person = by_person
         self.original = adapter.module
         self.adapter = adapter
         self.name = type(adapter.module).__name__
@@ -59,7 +68,12 @@ class ModuleSubject(Subject):
 
     def setup(self) -> str:
         """Return where the module comes from."""
-        return "import torch\n# module: the attention module that was checked, in float64 and eval mode"
+        if self.by_person:
+            return f"import torch\n{self.made('adapter')}\nmodule = adapter.module.double().eval()"
+        lines = ["import torch", self.made("module"), "module = module.double().eval()"]
+        if isinstance(self.original, nn.MultiheadAttention) and not self.original.batch_first:
+            lines.append("module.batch_first = True")
+        return "\n".join(lines)
 
     def _streams(self) -> Iterator[Stream]:
         if self.adapter.causal != "always":
@@ -67,8 +81,20 @@ class ModuleSubject(Subject):
         if self.adapter.causal != "never":
             yield self._stream("causal", causal=True)
 
+    def _written(self, causal: bool) -> tuple[str, str, str]:
+        """Return how the call is written, what stands in it for a mask of real tokens, and what where there is none."""
+        if self.by_person:
+            text = f"adapter.call(module, {{tokens}}, {{keep}}, {causal})"
+            return text, "{mask}", "None"
+        mask = ", key_padding_mask=~{mask}"
+        if not isinstance(self.original, nn.MultiheadAttention):
+            return "module({tokens}{keep})", mask, ""
+        later = ", attn_mask=torch.ones([{tokens}.shape[1]] * 2, dtype=torch.bool).triu(1)" if causal else ""
+        return f"module(*[{{tokens}}] * 3{{keep}}{later}, need_weights=False)[0]", mask, ""
+
     def _stream(self, name: str, *, causal: bool) -> Stream:
         width = self.adapter.embed_dim
+        text, mask_text, no_mask_text = self._written(causal)
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
             return Output(self.adapter.call(self.copy, self.vectors(tokens), keep, causal))
@@ -83,7 +109,9 @@ class ModuleSubject(Subject):
             padding=self.adapter.padding,
             left_padding=not self.traits.positions,
             has_positions=self.traits.positions,
-            text="module({tokens})",
+            text=text,
+            mask_text=mask_text,
+            no_mask_text=no_mask_text,
         )
 
 

@@ -51,7 +51,7 @@ def _recognised(subject: Any, told: Mapping[str, tuple[Any, str]]) -> Subject:
     if isinstance(subject, nn.Module):
         adapter = adapted(subject)
         if adapter is not None:
-            return ModuleSubject(adapter, told)
+            return ModuleSubject(adapter, told, by_person=False)
         find = streams_of_hugging_face if is_hugging_face(subject) else streams_of_signature
         return _model(subject, partial(find, assume=told))
     if callable(subject):

@@ -27,6 +27,7 @@ class Subject(ABC):
         dtype: type of the original's parameters.
         exact: type that the copy computes in, float64 wherever it runs in that.
         notes: what was done to be able to check it, one sentence each.
+        origin: Python that gives the original, an expression on its last line; None where that is not known.
     """
 
     kind: ClassVar[str]
@@ -38,6 +39,7 @@ class Subject(ABC):
     dtype: torch.dtype = torch.float32
     exact: torch.dtype = torch.float64
     notes: Sequence[str] = ()
+    origin: str | None = None
 
     @property
     def sequences(self) -> list[Stream]:
@@ -54,6 +56,14 @@ class Subject(ABC):
     def setup(self) -> str:
         """Return the lines of Python that a reproduction begins with."""
         ...
+
+    def made(self, variable: str, ending: str = "") -> str:
+        """Return the lines of Python that assign the original to ``variable``, else a comment that names it."""
+        if self.origin is None:
+            return f"# {variable}: the {self.kind} that was checked"
+        *before, expression = self.origin.splitlines()
+        same = expression + ending == variable
+        return "\n".join([*before, *([] if same else [f"{variable} = {expression}{ending}"])])
 
     def vectors(self, tokens: Tensor) -> Tensor:
         """Return ``tokens`` in the precision that the subject computes in now; whole numbers stay."""

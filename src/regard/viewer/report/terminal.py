@@ -6,7 +6,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from regard.records import Interval, Run, Severity
+from regard.records import CheckVerdict, Interval, Run, Severity
+from regard.viewer.report.numbers import plural
 from regard.viewer.report.outcome import outcome
 from regard.viewer.report.sections.headline import facts
 from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
@@ -27,7 +28,7 @@ def summary(run: Run) -> RenderableType:
     Raises:
         RecordError: a file of the run is damaged.
     """
-    parts = [_verdict(run), _facts(run), _models(run), _findings(run), _checklist(run), _paths(run)]
+    parts = [_verdict(run), _facts(run), _models(run), _checks(run), _findings(run), _checklist(run), _paths(run)]
     return Group(*(part for part in parts if part is not None))
 
 
@@ -75,6 +76,21 @@ def _cell(interval: Interval | None, top: float | None) -> Text:
         return Text(value, style="dim")
     shown = f" {ends.replace(' – ', '–')}" if interval.low is not None else ""
     return Text.assemble((value, "bold" if interval.value == top else ""), (shown, "dim"))
+
+
+def _checks(run: Run) -> RenderableType | None:
+    if not run.has("checks"):
+        return None
+    checks = run.checks()
+    broken = checks.rules_with(CheckVerdict.FAIL)
+    proved = f"{plural(len(checks.rules_with(CheckVerdict.PASS)), 'law')} of attention proved"
+    untested = checks.rules_with(CheckVerdict.NOT_TESTED)
+    line = Text.assemble(("Checks     ", "bold"), (proved, "" if broken else "green"))
+    if broken:
+        line.append(f", {len(broken)} broken: {', '.join(rule.rule for rule in broken)}", "red")
+    if untested:
+        line.append(f", {len(untested)} not tested", "yellow")
+    return Group(_line(line), Text())
 
 
 def _findings(run: Run) -> RenderableType:

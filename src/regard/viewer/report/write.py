@@ -35,6 +35,7 @@ def render(run: Run) -> str:
         "training": sections.training(run),
         "attention": sections.attention(run),
         "evaluation": sections.evaluation(run),
+        "checks": sections.checks(run),
         "diagnosis": sections.diagnosis(run),
         "readiness": sections.readiness(run),
         "reproduce": sections.reproduce(run),
