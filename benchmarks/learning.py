@@ -159,7 +159,7 @@ def _ours(small: SmallBert, folder: Path) -> Learnt:
     def judge() -> float:
         # The twin is looked at instead of the model, whose every call would be watched.
         twin.model.load_state_dict(model.state_dict())
-        return twin.validate()["accuracy"]
+        return float(twin.validate()["accuracy"])
 
     clock = task.clock = Clock(len(task.batches(0)), judge)
     fit = Fit(

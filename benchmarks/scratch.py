@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from learning import GOAL, OF_REGARD, OF_TRANSFORMERS, Learnt, learn
 from measure import collect, compare, timed
@@ -30,6 +31,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from regard.data import LengthGroupedBatches, collate
+from regard.evaluate import accuracy, f1, linear_baseline, macro, tally
 from regard.functional import ROW_STATISTICS
 from regard.functional.impl.native_region import Region
 from regard.functional.replacement import native_available
@@ -40,7 +42,7 @@ __all__ = ["main"]
 
 _CASES = ("step", "learn")
 _THEIRS = "transformers"
-_THEIR_DROPOUT = "transformers, attention dropout 0.1"
+_THEIR_DROPOUT = "transformers, dropout 0.1"
 _NUM_BATCHES = 8
 _STEP_NOTE = (
     "Attention dropout 0 but where named. PyTorch's kernel runs ours in float32 unless named, which `auto` chooses. "
@@ -125,11 +127,11 @@ def _peers(small: SmallBert) -> dict[str, Peer]:
         _THEIRS: Peer(model=small.theirs_of_equal_work(attention_dropout_p=0.0)),
         _THEIR_DROPOUT: Peer(model=small.theirs_of_equal_work(attention_dropout_p=0.1)),
         "regard, PyTorch's kernel": Peer(model=small.ours(attention_dtype=torch.float32, impl="sdpa")),
-        "regard, PyTorch's kernel in bfloat16": Peer(model=small.ours(impl="sdpa")),
+        "regard, PyTorch's kernel, bfloat16": Peer(model=small.ours(impl="sdpa")),
     }
     if native_available():
-        peers["regard, native kernel"] = Peer(model=small.ours(impl="native"))
-        peers["regard, native kernel, all statistics of rows"] = Peer(
+        peers["regard, native"] = Peer(model=small.ours(impl="native"))
+        peers["regard, native, all statistics"] = Peer(
             model=small.ours(impl="native"), statistics=tuple(ROW_STATISTICS)
         )
     return peers
@@ -183,7 +185,7 @@ def _learn(small: SmallBert, options: argparse.Namespace, report: Report, folder
             note=_LEARN_NOTE,
         )
     )
-    report.add(_outcome(learnt, f"{title}: when validation accuracy reached {GOAL}, and where it ended"))
+    report.add(_outcome(small, learnt, f"{title}: when validation accuracy reached {GOAL}, and where it ended"))
     report.add(_curves(learnt, f"{title}: training seconds and validation accuracy"))
 
 
@@ -201,34 +203,35 @@ def _in_own_process(peer: str, folder: Path, *, quick: bool) -> object:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _outcome(learnt: Mapping[str, Learnt], title: str) -> Plain:
+def _outcome(small: SmallBert, learnt: Mapping[str, Learnt], title: str) -> Plain:
+    """Return when each peer got there and where it ended, with the tuned linear model beside them."""
     first = next(iter(learnt))
-    columns = [
-        "peer",
-        f"time to {GOAL}",
-        f"ratio to {first}",
-        "validation accuracy",
-        "test accuracy",
-        "macro F1",
-        "kernels",
-    ]
     rows = [
-        [
-            peer,
-            _seconds(found),
-            _crossing_ratio(found, learnt[first]),
-            f"{found.validation_accuracy:.4f}",
-            f"{found.test_accuracy:.4f}",
-            f"{found.test_macro_f1:.4f}",
-            ", ".join(found.kernels) or "not watched",
-        ]
+        [peer, _seconds(found), _crossing_ratio(found, learnt[first]), *_scores(found)]
         for peer, found in learnt.items()
     ]
-    values = {peer: {"crossing_s": found.crossing_s, **found.to_dict()} for peer, found in learnt.items()}
-    note = (
-        f"The goal for regard is at most 0.25 of {first}. One seed each; accuracies of the end are after the last step."
+    linear = _linear(small)
+    rows.append(["TF-IDF + linear model, tuned", "", "", "", *(f"{value:.4f}" for value in linear)])
+    return Plain(
+        title=title,
+        columns=["peer", f"time to {GOAL}", "ratio", "validation accuracy", "test accuracy", "test macro F1"],
+        rows=rows,
+        values={peer: {"crossing_s": found.crossing_s, **found.to_dict()} for peer, found in learnt.items()},
+        note=f"The goal for regard is at most 0.25 of {first}. One seed each; accuracies are of the end.",
     )
-    return Plain(title=title, columns=columns, rows=rows, values=values, note=note)
+
+
+def _scores(found: Learnt) -> list[str]:
+    return [f"{value:.4f}" for value in (found.validation_accuracy, found.test_accuracy, found.test_macro_f1)]
+
+
+def _linear(small: SmallBert) -> tuple[float, float]:
+    """Return test accuracy and macro F1 of the linear model that ``regard train`` puts beside its own."""
+    train, validation, test = (small.corpus.splits[name] for name in ("train", "validation", "test"))
+    texts = (train.documents.texts, train.targets, validation.documents.texts, validation.targets)
+    predicted = linear_baseline(*texts, test.documents.texts, seed=small.config.seed).predicted
+    counts = tally(np.asarray(test.targets), predicted, num_classes=len(small.corpus.labels))
+    return float(accuracy(counts)), float(macro(f1(counts)))
 
 
 def _seconds(found: Learnt) -> str:

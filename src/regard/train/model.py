@@ -26,7 +26,8 @@ def pretrained_folder(settings: ModelConfig) -> Path | None:
 def model_name(settings: ModelConfig) -> str:
     """Return what a person reads, such as ``BERT of 4 layers and width 256 from scratch``."""
     if settings.pretrained == "none":
-        return f"BERT of {settings.num_layers} layers and width {settings.embed_dim} from scratch"
+        layers = "1 layer" if settings.num_layers == 1 else f"{settings.num_layers} layers"
+        return f"BERT of {layers} and width {settings.embed_dim} from scratch"
     return "MiniLM" if settings.pretrained == "minilm" else settings.pretrained.name
 
 
