@@ -1,7 +1,7 @@
 """Train a small BERT from scratch once, and look at its validation accuracy at fixed steps, outside of the clock."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +12,7 @@ from measure import Sample, Stopwatch
 from small_bert import SmallBert
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import (
-    BertForSequenceClassification as TransformersBert,
-)
+from transformers import BertForSequenceClassification as TransformersBert
 from transformers import (
     PreTrainedTokenizerFast,
     PrinterCallback,
@@ -29,7 +27,7 @@ from regard.cli.process import keep_freed_memory
 from regard.evaluate import accuracy, f1, macro, tally
 from regard.models import BertForSequenceClassification
 from regard.records import Run
-from regard.train import ClassifierConfig, Fit, Hardware, Silent, choose_hardware
+from regard.train import Fit, Hardware, Silent, choose_hardware
 from regard.train.classifier import ClassifierTask
 from regard.train.corpus import Corpus, EncodedSplit
 
@@ -107,7 +105,7 @@ class Clock:
 
     def __init__(self, steps: int, judge: Callable[[], float]) -> None:
         self._every = max(1, steps // _LOOKS)
-        self._judge = judge
+        self.judge = judge
         self._step = 0
         self._stopwatch = Stopwatch()
         self._samples: list[Sample] = []
@@ -122,7 +120,7 @@ class Clock:
         self._step += 1
         if self._step % self._every == 0:
             with self.paused():
-                self.curve.append((self.seconds, self._judge()))
+                self.curve.append((self.seconds, self.judge()))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -152,14 +150,14 @@ def _ours(small: SmallBert, folder: Path) -> Learnt:
     """Train as ``regard train from-scratch`` does: watched, with records and checkpoints."""
     keep_freed_memory()
     hardware = choose_hardware(small.config.device, small.config.precision)
-    twin = _task(ClassifierTask, small, small.ours(), hardware)
+    twin = _task(small, small.ours(attention_dtype=hardware.attention_dtype), hardware)
     model = small.ours(attention_dtype=hardware.attention_dtype)
-    task = _task(_TimedTask, small, model, hardware)
+    task = _task(small, model, hardware)
 
     def judge() -> float:
         # The twin is looked at instead of the model, whose every call would be watched.
         twin.model.load_state_dict(model.state_dict())
-        return float(twin.validate()["accuracy"])
+        return twin.validate()["accuracy"]
 
     clock = task.clock = Clock(len(task.batches(0)), judge)
     fit = Fit(
@@ -172,17 +170,17 @@ def _ours(small: SmallBert, folder: Path) -> Learnt:
     )
     totals = fit.run()
     clock.stop()
-    return _learnt(clock, task, small.corpus, totals["kernels"])
+    return _learnt(clock, twin, small.corpus, totals["kernels"])
 
 
-class _TimedTask(ClassifierTask):
-    """The task of a classifier whose validation at the end of an epoch is no training time."""
+class _Task(ClassifierTask):
+    """The task of a classifier whose validation, at the end of an epoch, stops the clock if there is one."""
 
-    clock: Clock
+    clock: Clock | None = None
 
     def validate(self) -> dict[str, float]:
         """Return loss, accuracy and macro F1 on the validation set."""
-        with self.clock.paused():
+        with nullcontext() if self.clock is None else self.clock.paused():
             return super().validate()
 
 
@@ -205,7 +203,7 @@ def _theirs(small: SmallBert, folder: Path, *, changes: Mapping[str, Any] | None
     """Train with the Trainer: ``arguments`` are its own, ``changes`` those of the model's config."""
     model = small.theirs(**(changes or {}))
     hardware = choose_hardware(small.config.device, small.config.precision)
-    task = _task(ClassifierTask, small, cast(BertForSequenceClassification, _Logits(model)), hardware)
+    task = _task(small, cast(BertForSequenceClassification, _Logits(model)), hardware)
     given = TrainingArguments(
         str(folder / "theirs"),
         use_cpu=True,
@@ -294,23 +292,23 @@ class _Callback(TrainerCallback):
             self._clock.stop()
 
 
-def _task(kind: type[Any], small: SmallBert, model: BertForSequenceClassification, hardware: Hardware) -> Any:
-    config: ClassifierConfig = small.config
-    return kind(
+def _task(small: SmallBert, model: BertForSequenceClassification, hardware: Hardware) -> _Task:
+    return _Task(
         model,
         small.corpus,
-        batch_size=config.optim.batch_size,
-        seed=config.seed,
+        batch_size=small.config.optim.batch_size,
+        seed=small.config.seed,
         hardware=hardware,
         pad_id=small.pad_id,
     )
 
 
 def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: dict[str, int]) -> Learnt:
+    """Return what came of it; ``task`` holds the model that the clock's judge looks at."""
+    found = clock.judge()
     test = corpus.splits["test"]
     predicted = task.predict(test).argmax(axis=1)
     counts = tally(np.asarray(test.targets), predicted, num_classes=len(corpus.labels))
-    found = ClassifierTask.validate(task)["accuracy"]
     return Learnt(
         seconds=clock.seconds,
         waiting=clock.waiting,
