@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from regard.train import choose_hardware
 from regard.train.hardware import git_commit, versions
 
-__all__ = ["Report", "Table", "add_peer_option", "only", "parser"]
+__all__ = ["Plain", "Report", "Table", "add_peer_option", "only", "parser"]
 
 Peer = TypeVar("Peer")
 
@@ -61,19 +61,11 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table in Markdown, below its title."""
-        columns = self.columns()
-        lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *self.rows()]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"**{self.title}**\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+        return _markdown(self.title, self.columns(), self.rows(), self.note)
 
     def show(self, console: Console) -> None:
         """Print the table."""
-        table = RichTable(title=self.title, title_justify="left", caption=self.note, caption_justify="left")
-        for number, name in enumerate(self.columns()):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
-        for row in self.rows():
-            table.add_row(*row)
-        console.print(table)
+        _show(console, self.title, self.columns(), self.rows(), self.note)
 
     def _row(self, found: Comparison) -> list[str]:
         is_first = found.peer == found.against
@@ -98,6 +90,29 @@ class Table:
         }
 
 
+@dataclass(kw_only=True)
+class Plain:
+    """A table of cells that are no ratios of samples; ``values`` is what they were made of, for the JSON file."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    values: Mapping[str, Any]
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"title": self.title, "note": self.note, "values": dict(self.values)}
+
+    def markdown(self) -> str:
+        """Return the table in Markdown, below its title."""
+        return _markdown(self.title, self.columns, self.rows, self.note)
+
+    def show(self, console: Console) -> None:
+        """Print the table."""
+        _show(console, self.title, self.columns, self.rows, self.note)
+
+
 class Report:
     """Prints each table as it comes and writes all of them at the end.
 
@@ -112,11 +127,11 @@ class Report:
         self._options = options
         self._machine = _machine()
         self._facts = list(facts)
-        self._tables: list[Table] = []
+        self._tables: list[Table | Plain] = []
         self._console = Console(width=_WIDTH, highlight=False)
         self._console.print(f"{question}\n{self._line()}\n{_rule()}\n", soft_wrap=True, markup=False)
 
-    def add(self, table: Table) -> None:
+    def add(self, table: Table | Plain) -> None:
         """Print ``table`` and keep it."""
         self._tables.append(table)
         table.show(self._console)
@@ -181,6 +196,23 @@ def only(peers: Mapping[str, Peer], wanted: Sequence[str]) -> dict[str, Peer]:
 
 def _holds(name: str, texts: Sequence[str]) -> bool:
     return any(text in name for text in texts)
+
+
+def _markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str | None) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"**{title}**\n\n{table}\n" + (f"\n{note}\n" if note else "")
+
+
+def _show(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str | None
+) -> None:
+    table = RichTable(title=title, title_justify="left", caption=note, caption_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _machine() -> dict[str, Any]:

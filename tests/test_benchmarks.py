@@ -27,6 +27,16 @@ if HAS_NATIVE:
     WATCHED.append("native kernels, entropy, collision and masses")
 EAGER = ["eager", "eager, with maps", "eager, with maps and entropy"]
 TRAINERS = ["Trainer, defaults", "Trainer, equal work", "Trainer, equal work, our batches"]
+STEPS = [
+    "transformers",
+    "transformers, dropout 0.1",
+    "regard, PyTorch's kernel",
+    "regard, PyTorch's kernel, bfloat16",
+]
+LEARNERS = ["Trainer, defaults", "Trainer, our settings", "regard, PyTorch's kernels"]
+if HAS_NATIVE:
+    STEPS += ["regard, native", "regard, native, all statistics"]
+    LEARNERS.append("regard, native kernels")
 LONG = ["off", "watch, entropy, collision and masses", "watch, 64 sampled rows"]
 ON_REQUEST = [
     "weights of a kept call",
@@ -39,6 +49,7 @@ PEERS = {
     "attention": [[*KERNELS, "statistics alone"], KERNELS[::2], [*KERNELS, "copy of the caches"]],
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
+    "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]], LEARNERS],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
     "watch": [[*WATCHED, *EAGER], WATCHED],
 }
@@ -71,7 +82,7 @@ def test_every_program_is_listed():
     [
         "help",
         pytest.param("attention", marks=pytest.mark.skipif(not HAS_NATIVE, reason="needs regard-native: make native")),
-        *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "trainer", "watch")),
+        *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "scratch", "trainer", "watch")),
     ],
 )
 def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
@@ -84,7 +95,7 @@ def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
 
     assert done.returncode == 0, done.stderr
     content = json.loads(files["json"].read_text(encoding="utf-8"))
-    tables = content["tables"]
+    tables = [table for table in content["tables"] if "peers" in table]
     assert [[row["peer"] for row in table["peers"]] for table in tables] == PEERS[name]
     rows = [row for table in tables for row in table["peers"]]
     assert all(math.isfinite(row["ratio"]) and row["ratio"] > 0 for row in rows)

@@ -288,3 +288,43 @@ def test_a_folder_with_other_files_is_refused(
     assert code == 1
     assert "which holds other files" in err
     assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def from_scratch(path: Path, *more: str) -> list[str]:
+    sizes = ["model.num_layers=1", "model.embed_dim=16", "model.num_heads=2", "model.vocab_size=120"]
+    values = ["data.source=table", f"data.path={path}", "data.text=body", "data.label=topic", "data.max_len=32", *sizes]
+    return [part for value in (*values, "optim.epochs=1", *more) for part in ("--set", value)]
+
+
+def test_a_model_and_its_vocabulary_can_start_from_scratch(
+    regard_command: Command, news_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    code, out, err = regard_command("train", "from-scratch", *from_scratch(news_file), "--out", folder)
+    assert code == 0, err
+    assert "BERT of 1 layer and width 16 from scratch" in out
+    models = [model["name"] for model in json.loads((folder / "metrics.json").read_text())["models"]]
+    assert models[0] == "BERT of 1 layer and width 16 from scratch"
+    assert (folder / "model" / "tokenizer.json").exists()
+    code, out, err = regard_command("predict", folder, "wheat and corn")
+    assert code == 0, err
+    assert "grain" in out
+
+
+def test_a_killed_run_from_scratch_goes_on_with_the_vocabulary_that_it_had(news_file: Path, tmp_path: Path) -> None:
+    def command(folder: Path) -> list[str]:
+        given = from_scratch(news_file, "checkpoint_every_s=0", "optim.epochs=2")
+        return [sys.executable, "-m", "regard", "train", "from-scratch", *given, "--out", str(folder)]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, capture_output=True)
+    with subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(command(killed), check=True, capture_output=True)
+    assert any(Run.open(killed).events("resume"))
+    assert losses(killed) == losses(whole)
+    assert metrics_of(killed) == metrics_of(whole)

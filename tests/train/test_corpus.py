@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,17 @@ def test_few_documents_keep_every_class(tokenizer: Tokenizer, run: Run, tmp_path
     corpus = build(config, tokenizer, run)
     assert {len(corpus.splits["train"].ids) + len(corpus.splits["validation"].ids)} == {20}
     assert set(corpus.splits["validation"].targets) == {0, 1}
+
+
+def test_a_vocabulary_is_learnt_from_the_training_documents_alone(run: Run, tmp_path: Path) -> None:
+    config = DataConfig(path=write(tmp_path / "all.csv", ROWS))
+    seen: list[str] = []
+
+    def learn(texts: Sequence[str]) -> Tokenizer:
+        seen.extend(texts)
+        return train_wordpiece(texts, vocab_size=40)
+
+    corpus = build_corpus(config, learn, seed=0, run=run, progress=Silent())
+    split = corpus.splits["train"]
+    assert seen == split.documents.texts
+    assert split.ids == corpus.tokenizer.encode(split.documents.texts, config.max_len).ids

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from regard import RegardError
-from regard.train import RECIPES, ClassifierConfig, configure
+from regard.train import RECIPES, ClassifierConfig, ModelConfig, configure
 
 
-@pytest.mark.parametrize("recipe", ["demo", "demo-fast"])
+@pytest.mark.parametrize("recipe", ["demo", "demo-fast", "from-scratch"])
 def test_recipe_survives_a_json_round_trip(recipe: str) -> None:
     config = configure(recipe)
     assert ClassifierConfig.model_validate(json.loads(json.dumps(config.to_dict()))) == config
@@ -23,6 +23,14 @@ def test_settings_change_single_values() -> None:
     assert (config.optim.lr, config.data.max_len, config.model.pooling, config.watch.rows) == (5e-5, 128, "first", 64)
 
 
+def test_a_model_from_scratch_has_its_sizes_in_the_config() -> None:
+    model = configure("demo", ["model.pretrained=none", "model.embed_dim=128", "model.num_layers=null"]).model
+    assert (model.num_layers, model.embed_dim, model.num_heads, model.vocab_size) == (4, 128, 4, 8000)
+    assert configure("from-scratch").model == ModelConfig(
+        pretrained="none", num_layers=4, embed_dim=256, num_heads=4, vocab_size=8000
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -34,6 +42,12 @@ def test_settings_change_single_values() -> None:
         (["data.max_len=4096"], "data.max_len: Input should be less than or equal to 512, got 4096"),
         (["watch.plotjuggler=yes"], "true, false or HOST:PORT, such as 127.0.0.1:9870, got 'yes'"),
         (["model.pooling=max"], "model.pooling: Input should be 'mean' or 'first', got 'max'"),
+        (["model.num_layers=2"], "model.num_layers belongs to a model from scratch, got model.pretrained=minilm"),
+        (["model.pretrained=none", "model.num_heads=3"], "multiple of model.num_heads, got 256 and 3"),
+        (
+            ["model.pretrained=none", "model.num_layers=0"],
+            "model.num_layers: Input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(settings: list[str], message: str) -> None:
@@ -47,7 +61,7 @@ def test_a_table_needs_a_path() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(RegardError, match="one of demo, demo-fast, text-classifier; got 'demos'"):
+    with pytest.raises(RegardError, match="one of demo, demo-fast, from-scratch, text-classifier; got 'demos'"):
         configure("demos")
 
 

@@ -40,16 +40,53 @@ class DataConfig(_Config):
         return self
 
 
-class ModelConfig(_Config):
-    """The classifier: a pretrained encoder and how its tokens become one vector."""
+_FROM_SCRATCH = {"num_layers": 4, "embed_dim": 256, "num_heads": 4, "vocab_size": 8000}
+"""Sizes of a model that starts from scratch, where they are not given."""
 
-    pretrained: Path | Literal["minilm"] = Field("minilm", description="folder in Hugging Face layout, or 'minilm'")
+
+class ModelConfig(_Config):
+    """The classifier: its encoder, pretrained or from scratch, and how its tokens become one vector."""
+
+    pretrained: Path | Literal["minilm", "none"] = Field(
+        "minilm", description="folder in Hugging Face layout, 'minilm', or 'none' for a model from scratch"
+    )
+    num_layers: int | None = Field(None, ge=1, description="layers (pretrained=none), 4 if not given")
+    embed_dim: int | None = Field(None, ge=1, description="width (pretrained=none), 256 if not given")
+    num_heads: int | None = Field(None, ge=1, description="heads a layer (pretrained=none), 4 if not given")
+    vocab_size: int | None = Field(
+        None,
+        ge=100,
+        description="most tokens to learn from the training documents (pretrained=none), 8000 if not given",
+    )
     pooling: Literal["mean", "first"] = "mean"
     dropout_p: float = Field(0.1, ge=0, lt=1)
     attention_dropout_p: float = Field(0.0, ge=0, lt=1, description="above 0 a CPU leaves the fused kernel")
     attention_dtype: Literal["auto", "float32", "autocast"] = Field(
         "auto", description="precision of the attention core under autocast; 'auto' is float32 on a CPU (faster there)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_sizes(cls, values: Any) -> Any:
+        """Give a model from scratch its sizes here, so that they are printed and recorded."""
+        if not isinstance(values, dict) or values.get("pretrained") != "none":
+            return values
+        given = {name: value for name, value in values.items() if value is not None}
+        return _FROM_SCRATCH | given
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "ModelConfig":
+        given = [name for name in _FROM_SCRATCH if getattr(self, name) is not None]
+        if self.pretrained != "none" and given:
+            raise ValueError(
+                f"model.{given[0]} belongs to a model from scratch, got model.pretrained={self.pretrained}; "
+                "leave it out or set model.pretrained=none"
+            )
+        if self.embed_dim is not None and self.num_heads is not None and self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
+            )
+        return self
 
 
 class OptimConfig(_Config):

@@ -1,7 +1,7 @@
 """From a data config to audited, split and encoded documents."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,20 +47,38 @@ class Corpus:
     """The splits of one job; ``labels`` are the class names in the order of the model's outputs."""
 
     labels: list[str]
+    tokenizer: Tokenizer
     splits: dict[str, EncodedSplit]
     audit: dict[str, Any]
 
 
-def build_corpus(config: DataConfig, tokenizer: Tokenizer, *, seed: int, run: Run, progress: Progress) -> Corpus:
+def build_corpus(
+    config: DataConfig,
+    tokenizer: Tokenizer | Callable[[Sequence[str]], Tokenizer],
+    *,
+    seed: int,
+    run: Run,
+    progress: Progress,
+) -> Corpus:
     """Load, split, audit and encode; write ``audit.json`` and ``split.json``.
 
     The validation set is taken from the training documents; a published test set is never touched. Documents without
     text are left out and counted in the audit's warnings.
 
+    Args:
+        config: where the documents come from.
+        tokenizer: what turns them into token ids, or what learns that from the texts of the training split.
+        seed: of the splits.
+        run: where the files are written.
+        progress: told what takes long.
+
     Raises:
         DataError: a file, column, label or text that cannot be used.
     """
     splits, dropped = _split(config, seed)
+    if not isinstance(tokenizer, Tokenizer):
+        progress.say("Learning a vocabulary from the training documents …")
+        tokenizer = tokenizer(splits["train"].texts)
     encoded = {name: tokenizer.encode(documents.texts, config.max_len) for name, documents in splits.items()}
     lengths = {name: found.lengths for name, found in encoded.items()}
     if run.has("audit"):
@@ -78,6 +96,7 @@ def build_corpus(config: DataConfig, tokenizer: Tokenizer, *, seed: int, run: Ru
     run.write("split", {name: _fingerprint(documents) for name, documents in splits.items()})
     return Corpus(
         labels=labels,
+        tokenizer=tokenizer,
         splits={
             name: EncodedSplit(
                 documents=documents, ids=encoded[name].ids, targets=[index[label] for label in documents.labels]

@@ -1,6 +1,8 @@
 """The job of a text classifier: prepare, train, evaluate, finish, each resumable."""
 
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,28 +10,23 @@ import torch
 
 from regard._errors import ArgumentError
 from regard.conformance import RULES, check
-from regard.data import Tokenizer, load_tokenizer
+from regard.data import Tokenizer, load_tokenizer, train_wordpiece
 from regard.evaluate import Predictions, linear_baseline, majority_baseline, score_classifiers
-from regard.models import (
-    BertForSequenceClassification,
-    load_bert,
-    load_classifier,
-    minilm_folder,
-    save_classifier,
-)
+from regard.models import BertForSequenceClassification, load_classifier, save_classifier
 from regard.records import Checks, Run, Status
 from regard.train.classifier import ClassifierTask
 from regard.train.config import ClassifierConfig
 from regard.train.corpus import Corpus, build_corpus
 from regard.train.hardware import choose_hardware, git_commit, versions
 from regard.train.loop import Fit
+from regard.train.model import model_name, new_classifier, pretrained_folder
 from regard.train.progress import Progress, Silent
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Fine-tunes a pretrained encoder on labelled documents and writes everything into a run folder.
+    """Trains a classifier on labelled documents, a pretrained one or from scratch, into a run folder.
 
     Call ``prepare``, ``train``, ``evaluate``, ``check`` and ``finish`` in this order; each skips what an earlier
     process finished.
@@ -47,9 +44,7 @@ class Trainer:
         self._training = np.zeros(2)
         self._progress = progress or Silent()
         self._hardware = choose_hardware(config.device, config.precision)
-        pretrained = config.model.pretrained
-        self._pretrained = minilm_folder() if pretrained == "minilm" else pretrained
-        self._tokenizer: Tokenizer = load_tokenizer(self._pretrained)
+        self._tokenizer = _tokenizer(config)
         self._corpus: Corpus | None = None
         self._model: BertForSequenceClassification | None = None
 
@@ -65,11 +60,11 @@ class Trainer:
         """Return one line on what will be trained and on what."""
         precision = str(self._hardware.precision).removeprefix("torch.")
         epochs = self._config.optim.epochs
-        work = f"{self._pretrained_name()}, {epochs} epoch{'s' if epochs > 1 else ''}"
+        work = f"{model_name(self._config.model)}, {epochs} epoch{'s' if epochs > 1 else ''}"
         return f"{work} on {self._hardware.name}, {precision}: {self._hardware.reason}"
 
     def train(self) -> None:
-        """Fine-tune to the end, from the checkpoint if there is one, and write the model."""
+        """Train to the end, from the checkpoint if there is one, and write the model."""
         folder = self._run.folder / "model"
         if next(self._run.events("trained"), None) is not None:
             self._model = load_classifier(folder, attention_dtype=self._attention_dtype())
@@ -90,7 +85,7 @@ class Trainer:
         self._training = np.array([time.perf_counter(), time.process_time()]) - began
         self._run.heads.finish()
         save_classifier(self._model, folder)
-        self._tokenizer.save(folder)
+        self._ready().tokenizer.save(folder)
         self._run.write("labels", self._ready().labels)
         self._run.update(kernels=totals.pop("kernels"), coverage=totals.pop("coverage"))
         self._run.event("trained", **totals)
@@ -169,7 +164,7 @@ class Trainer:
         probabilities = task.predict(test)
         seconds = time.perf_counter() - began
         return Predictions(
-            name=f"{self._pretrained_name()}, fine-tuned",
+            name=model_name(self._config.model) + ("" if self._is_new() else ", fine-tuned"),
             kind="model",
             scores=probabilities,
             predicted=probabilities.argmax(axis=1),
@@ -195,23 +190,21 @@ class Trainer:
             batch_size=self._config.optim.batch_size,
             seed=self._config.seed,
             hardware=self._hardware,
-            pad_id=self._tokenizer.pad_id,
+            pad_id=self._ready().tokenizer.pad_id,
         )
 
-    def _pretrained_name(self) -> str:
-        pretrained = self._config.model.pretrained
-        return "MiniLM" if pretrained == "minilm" else pretrained.name
+    def _is_new(self) -> bool:
+        return self._config.model.pretrained == "none"
 
     def _new_model(self) -> BertForSequenceClassification:
-        settings = self._config.model
-        encoder = load_bert(
-            self._pretrained,
-            dropout_p=settings.dropout_p,
-            attention_dropout_p=settings.attention_dropout_p,
+        corpus = self._ready()
+        return new_classifier(
+            self._config.model,
+            len(corpus.labels),
+            vocab_size=corpus.tokenizer.vocab_size,
+            max_len=self._config.data.max_len,
+            pad_id=corpus.tokenizer.pad_id,
             attention_dtype=self._attention_dtype(),
-        )
-        return BertForSequenceClassification(
-            encoder, len(self._ready().labels), pooling=settings.pooling, dropout_p=settings.dropout_p
         )
 
     def _attention_dtype(self) -> torch.dtype | None:
@@ -219,3 +212,15 @@ class Trainer:
         if wanted == "auto":
             return self._hardware.attention_dtype
         return torch.float32 if wanted == "float32" else None
+
+
+def _tokenizer(config: ClassifierConfig) -> Tokenizer | Callable[[Sequence[str]], Tokenizer]:
+    """Return the tokenizer of the pretrained encoder, or what learns one from texts.
+
+    The same texts give the same vocabulary, so a run that goes on learns the one that it had.
+    """
+    folder = pretrained_folder(config.model)
+    if folder is not None:
+        return load_tokenizer(folder)
+    assert config.model.vocab_size is not None, "the config gives a model from scratch its sizes"
+    return partial(train_wordpiece, vocab_size=config.model.vocab_size)

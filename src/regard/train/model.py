@@ -1,0 +1,85 @@
+"""The classifier that a recipe names: on a pretrained encoder, or from scratch."""
+
+from pathlib import Path
+
+import torch
+
+from regard.models import Bert, BertConfig, BertForSequenceClassification, load_bert, minilm_folder
+from regard.train.config import ModelConfig
+
+__all__ = ["model_name", "new_classifier", "pretrained_folder"]
+
+_FEED_FORWARD = 4  # times the width, as in BERT
+
+
+def pretrained_folder(settings: ModelConfig) -> Path | None:
+    """Return where the pretrained encoder and its tokenizer are; None for a model that starts from scratch.
+
+    Raises:
+        MissingDependencyError: it is MiniLM, whose package is not installed.
+    """
+    if isinstance(settings.pretrained, Path):
+        return settings.pretrained
+    return minilm_folder() if settings.pretrained == "minilm" else None
+
+
+def model_name(settings: ModelConfig) -> str:
+    """Return what a person reads, such as ``BERT of 4 layers and width 256 from scratch``."""
+    if settings.pretrained == "none":
+        layers = "1 layer" if settings.num_layers == 1 else f"{settings.num_layers} layers"
+        return f"BERT of {layers} and width {settings.embed_dim} from scratch"
+    return "MiniLM" if settings.pretrained == "minilm" else settings.pretrained.name
+
+
+def new_classifier(
+    settings: ModelConfig,
+    num_labels: int,
+    *,
+    vocab_size: int,
+    max_len: int,
+    pad_id: int,
+    attention_dtype: torch.dtype | None = None,
+) -> BertForSequenceClassification:
+    """Return the classifier before its first step; what is new in it is drawn from PyTorch's generator.
+
+    Args:
+        settings: the recipe's.
+        num_labels: classes.
+        vocab_size: token ids, for an encoder from scratch.
+        max_len: longest sequence in tokens, for an encoder from scratch.
+        pad_id: id of the padding token, for an encoder from scratch.
+        attention_dtype: see ``Bert``.
+
+    Raises:
+        MissingDependencyError: it begins with MiniLM, whose package is not installed.
+        RecordError: the folder of the pretrained encoder lacks something.
+        UnsupportedError: that folder holds another architecture.
+    """
+    folder = pretrained_folder(settings)
+    if folder is not None:
+        encoder = load_bert(
+            folder,
+            dropout_p=settings.dropout_p,
+            attention_dropout_p=settings.attention_dropout_p,
+            attention_dtype=attention_dtype,
+        )
+    else:
+        config = _config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
+        encoder = Bert(config, attention_dtype=attention_dtype)
+    return BertForSequenceClassification(encoder, num_labels, pooling=settings.pooling, dropout_p=settings.dropout_p)
+
+
+def _config(settings: ModelConfig, *, vocab_size: int, max_len: int, pad_id: int) -> BertConfig:
+    sizes = (settings.num_layers, settings.embed_dim, settings.num_heads)
+    num_layers, embed_dim, num_heads = (size for size in sizes if size is not None)
+    return BertConfig(
+        vocab_size=vocab_size,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        num_layers=num_layers,
+        feed_forward_dim=_FEED_FORWARD * embed_dim,
+        max_len=max_len,
+        pad_id=pad_id,
+        dropout_p=settings.dropout_p,
+        attention_dropout_p=settings.attention_dropout_p,
+    )
