@@ -9,6 +9,7 @@ from torch import Tensor
 from regard.conformance.outcome import NotTestedError
 from regard.conformance.stream import Output, Stream
 from regard.conformance.subjects.subject import Subject
+from regard.conformance.trace import Trace, traced
 
 __all__ = ["Bench", "distance"]
 
@@ -33,6 +34,8 @@ class Bench:
         self._subject = subject
         self._floors: dict[str, float] = {}
         self._plain: dict[str, tuple[Tensor, Output]] = {}
+        self._rough: dict[str, Output] = {}
+        self._traces: dict[tuple[str, int], Trace] = {}
 
     def generator(self, offset: int = 0) -> torch.Generator:
         """Return a generator that gives the same numbers in every check with this seed."""
@@ -49,6 +52,31 @@ class Bench:
             self._plain[stream.name] = tokens, stream.run(tokens)
         return self._plain[stream.name]
 
+    def trace(self, stream: Stream, offset: int = 0) -> Trace:
+        """Return what happens inside of the subject for its usual tokens; rules that look at it share one run.
+
+        Args:
+            stream: which input.
+            offset: another number for other tokens.
+
+        Raises:
+            NotTestedError: there is no inside, or the subject raised an error.
+        """
+        if self._subject.copy is None:
+            raise NotTestedError("a function has no inside that could be heard")
+        if (stream.name, offset) not in self._traces:
+            with traced(self._subject.copy) as trace:
+                stream.run(self.tokens(stream, offset=offset))
+            self._traces[stream.name, offset] = trace
+        return self._traces[stream.name, offset]
+
+    def rough(self, stream: Stream) -> Output:
+        """Return what the subject gives for its usual tokens in float32."""
+        if stream.name not in self._rough:
+            with self._subject.precision(torch.float32):
+                self._rough[stream.name] = stream.run(self.tokens(stream))
+        return self._rough[stream.name]
+
     def floor(self, stream: Stream) -> float:
         """Return what still counts as equal: twice the error of a float32 run against the float64 one.
 
@@ -59,21 +87,19 @@ class Bench:
             NotTestedError: the subject gives numbers that are not finite.
         """
         if stream.name not in self._floors:
-            tokens, exact = self.plain(stream)
+            exact = self.plain(stream)[1]
             if not bool(exact.tokens.isfinite().all()):
                 raise NotTestedError("its outputs are not finite without any padding, so nothing can be compared")
             largest = max(float(exact.tokens.abs().max()), 1.0)
             least = 1e3 * torch.finfo(self._subject.exact).eps * largest
-            self._floors[stream.name] = max(2 * self._rounding(stream, tokens, exact), least)
+            self._floors[stream.name] = max(2 * self._rounding(stream, exact), least)
         return self._floors[stream.name]
 
-    def _rounding(self, stream: Stream, tokens: Tensor, exact: Output) -> float:
+    def _rounding(self, stream: Stream, exact: Output) -> float:
         """Return the error of a run in float32; 0 where there is no better one to hold it against."""
         if self._subject.exact != torch.float64:
             return 0.0
-        with self._subject.precision(torch.float32):
-            rough = stream.run(tokens)
-        return distance(rough.tokens.double(), exact.tokens.double())
+        return distance(self.rough(stream).tokens.double(), exact.tokens.double())
 
     def settled(self, stream: Stream, measure: Callable[[], float]) -> tuple[float, float]:
         """Return what ``measure`` gives and the tolerance for it, in float32 where only float64 is not finite.

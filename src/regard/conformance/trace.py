@@ -153,7 +153,7 @@ class _Products(TorchDispatchMode):
     """Tells of every product: with weights, and of the two factors that scores may be made of."""
 
     def __init__(self, trace: Trace, listener: _Listener) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._trace = trace
         self._listener = listener
 

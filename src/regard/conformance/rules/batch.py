@@ -75,4 +75,5 @@ def _where(subject: Subject, stream: Stream, tokens: Tensor) -> Place | None:
 
 def _reproduction(subject: Subject, text: str) -> str:
     alone, together = text.replace("{tokens}", "tokens[:1]"), text.replace("{tokens}", "tokens")
-    return f"{subject.setup()}\n# tokens: a batch of at least two\nprint(({alone} - {together}[:1]).abs().max())  # must be 0"
+    compared = f"print(({alone} - {together}[:1]).abs().max())  # must be 0"
+    return f"{subject.setup()}\n# tokens: a batch of at least two\n{compared}"

@@ -60,6 +60,12 @@ class Cache(Rule):
         )
 
 
+_BEHIND_PADDING = (
+    "without padding the cache is right, behind left padding it is not: positions or the mask of a step do not count "
+    "the padding as the first pass did"
+)
+
+
 def _plans(stream: Stream, bench: Bench) -> list[tuple[str, list[int], Tensor | None]]:
     length = bench.length
     plans: list[tuple[str, list[int], Tensor | None]] = [("a prompt, then token by token", [length - 3, 1, 1, 1], None)]
@@ -120,9 +126,7 @@ def _failed(
         case=Case(length=length, stream=stream.name, query=token),
         ways=(name,),
         reproduction=_reproduction(subject, stream, bench.tokens(stream, 1, length), sizes) if keep is None else None,
-        meaning=None
-        if keep is None
-        else "without padding the cache is right, behind left padding it is not: positions or the mask of a step do not count the padding as the first pass did",
+        meaning=None if keep is None else _BEHIND_PADDING,
     )
 
 

@@ -80,7 +80,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         reproduction=(
             f"{subject.setup()}\nquery, key = torch.randn(1, 1, {_QUERIES}, 16), torch.randn(1, 1, {_KEYS}, 16)\n"
             f"value = torch.eye({_KEYS}, 16)[None, None]\n"
-            f"print({subject.name}(query, key, value{_causal(subject)})[0, 0, :, :{_KEYS}] > 0)  # the last row must be True"
+            f"print({subject.name}(query, key, value{_causal(subject)})[0, 0, :, :{_KEYS}] > 0)\n"
+            "# the last row must be True"
         ),
     )
 
@@ -114,7 +115,8 @@ def _of_model(subject: Subject, stream: Stream, bench: Bench) -> Outcome:
         if float(single.max()) > floor:
             raise NotTestedError("single cached steps already differ from one pass; see cache")
         return failed(
-            f"a chunk of {sizes[1]} tokens after {sizes[0]} cached ones differs by {error:.2g} from one pass, though single steps do not",
+            f"a chunk of {sizes[1]} tokens after {sizes[0]} cached ones differs by {error:.2g} from one pass, "
+            "though single steps do not",
             measured=error,
             tolerance=floor,
             case=Case(length=length, stream=stream.name, query=int(differences.amax(0).argmax())),

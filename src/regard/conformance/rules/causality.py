@@ -38,7 +38,7 @@ class Causality(Rule):
         "trains to a wonderful loss and generates nonsense."
     )
     method = (
-        "Each token is changed in turn and all earlier outputs compared; and the gradient of each output by all "
+        "Each token is changed in turn and all earlier outputs compared; and the gradient of some outputs by all "
         "later tokens."
     )
     tolerance = "twice the error of a float32 run against the float64 one; gradients: that share of the largest"
@@ -71,7 +71,8 @@ class Causality(Rule):
                 query, key, size = gradient
                 case = Case(length=bench.length, stream=stream.name, query=query, key=key)
                 return failed(
-                    f"the output at position {query} has a gradient by the later token {key} ({size:.2g} of the largest)",
+                    f"the output at position {query} has a gradient by the later token {key} "
+                    f"({size:.2g} of the largest)",
                     measured=size,
                     tolerance=_share(bench, stream),
                     case=case,
@@ -83,7 +84,7 @@ class Causality(Rule):
     def _by_gradient(self, subject: Subject, bench: Bench, stream: Stream) -> tuple[int, int, float] | None:
         """Return (query, key, share of the largest gradient) of the largest forbidden gradient, or None."""
         length = bench.length
-        rows = [0, length // 2] if bench.fast else list(range(length - 1))
+        rows = [0, length // 2] if bench.fast else [0, 1, length // 2, length - 2]
         try:
             found = dependence(subject, stream, bench.tokens(stream, 1), [*rows, length - 1])
         except NotTestedError:
@@ -124,8 +125,8 @@ class Causality(Rule):
 
 
 _OUTSIDE = (
-    "no attention call that could be heard leaks it: a convolution, a norm over the sequence, a pooling or a projection "
-    "across tokens does, or attention that PyTorch's kernels do not compute"
+    "no attention call that could be heard leaks it: a convolution, a norm over the sequence, a pooling or a "
+    "projection across tokens does, or attention that PyTorch's kernels do not compute"
 )
 
 

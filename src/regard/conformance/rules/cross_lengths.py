@@ -84,7 +84,8 @@ def _of_module(subject: ModuleSubject, bench: Bench) -> Outcome:
     others = float((run(other_x, context) - before)[:, 1:].abs().max())
     if turned > _EXACT or others > _EXACT or not bool((seen > _EXACT).all()):
         return failed(
-            f"the order of the context changes outputs by {turned:.2g}, another query by {others:.2g}, and a token of the context reaches {int((seen > _EXACT).sum())} of 3 queries",
+            f"the order of the context changes outputs by {turned:.2g}, another query by {others:.2g}, "
+            f"and a token of the context reaches {int((seen > _EXACT).sum())} of 3 queries",
             measured=max(turned, others),
             tolerance=_EXACT,
             case=Case(length=6),

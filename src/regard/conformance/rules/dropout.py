@@ -14,7 +14,7 @@ _PROBABILITY = 0.5
 
 
 class Dropout(Rule):
-    """Raises every dropout probability of the copy to a half, so that a forgotten mode cannot hide behind a small one."""
+    """Raises every dropout probability to a half, so that a forgotten mode cannot hide behind a small one."""
 
     id = "dropout"
     title = "Dropout is off in evaluation mode"
@@ -57,4 +57,5 @@ class Dropout(Rule):
 
 def _reproduction(subject: Subject) -> str:
     text = subject.streams[0].text.replace("{tokens}", "tokens").replace("{keep}", "")
-    return f"{subject.setup()}\n# with its dropout probabilities set to 0.5, in eval mode\nprint(({text} - {text}).abs().max())  # must be 0"
+    compared = f"print(({text} - {text}).abs().max())  # must be 0"
+    return f"{subject.setup()}\n# with its dropout probabilities set to 0.5, in eval mode\n{compared}"

@@ -167,8 +167,8 @@ def _need_weights(subject: Subject) -> Outcome | None:
     if bool(output.isfinite().all()):
         return None
     return deviates(
-        "a sequence that is all padding gives 0 before the output projection with need_weights=False, and NaN with need_weights=True, "
-        "where PyTorch's module takes its own softmax",
+        "a sequence that is all padding gives 0 before the output projection with need_weights=False, and NaN with "
+        "need_weights=True, where PyTorch's module takes its own softmax",
         ways=("outputs", "gradients", "need_weights=True"),
         remedy="pass need_weights=False, or leave one key visible in every row",
     )

@@ -9,7 +9,7 @@ from regard.conformance.projections import matching_heads, origins
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, Trace, traced
+from regard.conformance.trace import Heard, Trace
 
 __all__ = ["GroupedHeads"]
 
@@ -50,8 +50,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     named = torch.arange(2, dtype=torch.float64)[None, :, None, None].expand_as(key).contiguous()
     try:
         output = subject.attend(query, key, named)
-    except NotTestedError as error:
-        raise NotApplicableError("it takes no fewer key heads than query heads") from error
+    except NotTestedError as refused:
+        raise NotApplicableError("it takes no fewer key heads than query heads") from refused
     by_value = output[0, :, 0, 0].round().long().tolist()
     error = float((output - torch.tensor([0.0, 0, 1, 1], dtype=torch.float64)[None, :, None, None]).abs().max())
     value = torch.randn(key.shape, generator=bench.generator(1), dtype=torch.float64)
@@ -65,7 +65,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         return passed("query heads 0 1 2 3 use key heads 0 0 1 1", measured=error, tolerance=_EXACT, ways=ways)
     by_key = [int(one) for one in moved]
     return failed(
-        f"of 4 query heads and 2 key heads, the values reach query heads as {by_value} and the keys as {by_key}, not as [0, 0, 1, 1]",
+        f"of 4 query heads and 2 key heads, the values reach query heads as {by_value} and the keys as "
+        f"{by_key}, not as [0, 0, 1, 1]",
         measured=error,
         tolerance=_EXACT,
         reproduction=_reproduction(subject),
@@ -82,11 +83,9 @@ def _reproduction(subject: FunctionSubject) -> str:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     calls, grouped, why_not = 0, 0, "no attention call could be heard with its values"
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
+        trace = bench.trace(stream)
         for heard in trace.calls:
             if heard.call.value is None:
                 continue

@@ -8,7 +8,7 @@ from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, pa
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import HEADS, FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, Made, Trace, traced
+from regard.conformance.trace import Heard, Made, Trace
 
 __all__ = ["HeadMerge"]
 
@@ -55,7 +55,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         others = [other for other in range(HEADS) if other != head and float(moved[other]) > _EXACT]
         if others or not float(moved[head]) > _EXACT:
             return failed(
-                f"changing head {head} changes the output of heads {others}, and of its own by {float(moved[head]):.2g}",
+                f"changing head {head} changes the output of heads {others}, and "
+                f"of its own by {float(moved[head]):.2g}",
                 measured=max((float(moved[other]) for other in others), default=None),
                 tolerance=_EXACT,
                 case=Case(head=head),
@@ -69,11 +70,9 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     calls, why_not = 0, "no attention call could be heard with its output"
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
+        trace = bench.trace(stream)
         for heard in trace.calls:
             verdict = _merged(trace, heard)
             if verdict is None:

@@ -66,7 +66,8 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
         reproduction=(
             f"{subject.setup()}\nquery = key = value = torch.randn(1, 1, 2, 16)\n"
             "keep = torch.tensor([[True, False], [True, True]])  # query 0 sees key 0 alone\n"
-            f"print({subject.name}(query, key, value, {subject.options['mask']}=keep)[0, 0, 0] - value[0, 0, 0])  # must be 0"
+            f"print({subject.name}(query, key, value, {subject.options['mask']}=keep)[0, 0, 0] - value[0, 0, 0])"
+            "  # must be 0"
         ),
     )
 

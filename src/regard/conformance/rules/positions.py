@@ -57,7 +57,8 @@ class Positions(Rule):
                 )
             if stream.has_positions and not knows:
                 return failed(
-                    f"tokens of {stream.name} in another order give the same outputs in that order: positions have no effect",
+                    f"tokens of {stream.name} in another order give the same outputs in that order: "
+                    "positions have no effect",
                     measured=moved,
                     tolerance=tolerance,
                 )

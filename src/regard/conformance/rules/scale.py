@@ -11,7 +11,7 @@ from regard.conformance.projections import origin_by_norm
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import HEADS, FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, Trace, traced
+from regard.conformance.trace import Heard, Trace
 
 __all__ = ["Scale", "fitted"]
 
@@ -117,13 +117,9 @@ def _reproduction(subject: FunctionSubject, width: int, wanted: float) -> str:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     worst, heads, why_not = 0.0, 0, "no attention call could be heard"
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
-        with traced(subject.copy) as second:
-            stream.run(bench.tokens(stream, offset=1))
+        trace, second = bench.trace(stream), bench.trace(stream, offset=1)
         for heard, twin in zip(trace.calls, second.calls, strict=False):
             found = _factors(trace, heard, twin, subject.traits.softcap)
             if isinstance(found, str):

@@ -8,7 +8,7 @@ from regard.conformance.bench import Bench
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, traced
+from regard.conformance.trace import Heard
 
 __all__ = ["Softcap"]
 
@@ -40,13 +40,10 @@ class Softcap(Rule):
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compute scores again."""
-        assert subject.copy is not None
         assert subject.traits.softcap is not None
         cap, worst, number = subject.traits.softcap, 0.0, 0
         for stream in subject.streams:
-            with traced(subject.copy) as trace:
-                stream.run(bench.tokens(stream))
-            for heard in trace.calls:
+            for heard in bench.trace(stream).calls:
                 found = _errors(heard, cap, subject.traits.scale)
                 if found is None:
                     continue

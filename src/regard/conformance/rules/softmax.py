@@ -7,7 +7,7 @@ from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, pa
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import Heard, traced
+from regard.conformance.trace import Heard
 
 __all__ = ["Softmax"]
 
@@ -84,11 +84,9 @@ def _sums(subject: FunctionSubject) -> str:
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    assert subject.copy is not None
     worst, number, unseen = 0.0, 0, 0
     for stream in subject.streams:
-        with traced(subject.copy) as trace:
-            stream.run(bench.tokens(stream))
+        trace = bench.trace(stream)
         for layer, axis, shape in trace.wrong_softmax:
             return failed(
                 f"{layer} takes a softmax over axis {axis} of {shape}, which is not the axis of the keys",
@@ -104,8 +102,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
             worst = max(worst, error[0])
             if error[0] > _ROUGH:
                 return failed(
-                    f"{heard.layer}, head {error[1]}: the output is not the mean of the values weighted by the softmax of "
-                    f"the scores (off by {error[0]:.2g} of the largest output)",
+                    f"{heard.layer}, head {error[1]}: the output is not the mean of the values weighted by the softmax "
+                    f"of the scores (off by {error[0]:.2g} of the largest output)",
                     measured=error[0],
                     tolerance=_ROUGH,
                     case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=error[1]),

@@ -54,9 +54,11 @@ class Untouched(Rule):
 def _state(subject: Subject) -> dict[str, object]:
     if subject.copy is None:
         return {}
-    tensors = {**dict(subject.copy.named_parameters()), **dict(subject.copy.named_buffers())}
+    # A parameter counts its changes in place, so that it need not be copied.
+    versions = {name: (one._version, one.data_ptr()) for name, one in subject.copy.named_parameters()}
+    buffers = {name: one.detach().clone() for name, one in subject.copy.named_buffers()}
     modes = {f"training mode of {name or 'the model'}": one.training for name, one in subject.copy.named_modules()}
-    return {**{name: one.detach().clone() for name, one in tensors.items()}, **modes}
+    return {**versions, **buffers, **modes}
 
 
 def _same(one: object, other: object) -> bool:

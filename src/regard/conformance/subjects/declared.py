@@ -21,7 +21,7 @@ _UNSCALED = {
 def declared(module: nn.Module) -> dict[str, tuple[Any, str]]:
     """Return the traits that ``module`` declares, as ``Traits.told`` takes them."""
     config: Any = getattr(module, "config", None)
-    found = {"causal": _causal(module, config)}
+    found: dict[str, tuple[Any, str] | None] = {"causal": _causal(module, config)}
     found |= {"scale": _scale(config), "softcap": _softcap(config), "window": _window(config)}
     found |= {"num_kv_heads": _kv_heads(config)}
     return {name: one for name, one in found.items() if one is not None}

@@ -29,7 +29,7 @@ class ModuleSubject(Subject):
         self.dtype = parameter_dtype(adapter.module)
         self._dtype = torch.float64
         causal = adapter.causal == "always"
-        told = {
+        told: dict[str, tuple[Any, str]] = {
             "causal": (causal, "the module is causal" if causal else "it has no mask unless it is given one"),
             "padding": (adapter.padding, "it takes a padding mask" if adapter.padding else "it takes no padding mask"),
             "positions": (False, "attention alone knows no order; rotary positions would break this"),
