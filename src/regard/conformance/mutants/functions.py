@@ -112,7 +112,7 @@ def _detached_key(query: Tensor, key: Tensor, factor: float) -> Tensor:
 
 
 def _unscaled_dropout(weights: Tensor, dropout_p: float) -> Tensor:
-    return weights * (torch.rand_like(weights) >= dropout_p)
+    return weights if dropout_p == 0 else weights * (torch.rand_like(weights) >= dropout_p)
 
 
 def _always_dropped(weights: Tensor, dropout_p: float) -> Tensor:
@@ -317,7 +317,7 @@ FUNCTION_MUTANTS = (
     _mutant(
         "dropout without a switch",
         "dropout active in evaluation",
-        "determinism",
+        "dropout",
         "pytorch/pytorch#124464",
         "scaled_dot_product_attention drops weights also in evaluation mode",
         exchanged(dropped=_always_dropped),
