@@ -28,6 +28,10 @@ class Place:
         """The first head that differs."""
         return self.heads[0]
 
+    def doing(self, verb: str) -> str:
+        """Return what its heads do, as "layer, head 3 leaks" or "layer, all 4 heads leak"."""
+        return f"{self} {verb}{'s' if len(self.heads) == 1 else ''}"
+
     def __str__(self) -> str:
         return f"{self.layer}, {named(self.heads, self.num_heads)}"
 

@@ -46,6 +46,7 @@ class Stream:
         padding_token: whole number to pad with.
         step: (chunk, cache, keep so far, positions of the chunk) -> (outputs (batch, chunk, width), cache), or None
             where there is no cache.
+        cache_name: name of the argument and of the output that hold the cache, for a reproduction.
         has_positions: it knows the order of tokens; None where that is not known.
         text: how its call is written in a reproduction, with ``{tokens}``, ``{keep}`` in their places.
     """
@@ -60,6 +61,7 @@ class Stream:
     left_padding: bool = False
     padding_token: int = 0
     step: Callable[[Tensor, Any, Tensor | None, Tensor | None], tuple[Tensor, Any]] | None = None
+    cache_name: str = ""
     has_positions: bool | None = None
     text: str = "model({tokens})"
     mask_text: str = ""

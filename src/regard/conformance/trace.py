@@ -104,7 +104,7 @@ class _Listener:
         self._trace = trace
         self._layers = Layers(module)
         self._capture = Capture(
-            locate=self._layers.running,
+            locate=self._running,
             heads_of=self._layers.num_heads,
             receive=self._receive,
             receive_gradients=None,
@@ -127,6 +127,10 @@ class _Listener:
             self._look_at_axis(arguments)
         self._capture.after(operator, arguments, result)
 
+    def _running(self, certain: bool) -> str | None:
+        """Return the layer that is running; where no class is called attention, every softmax may be."""
+        return self._layers.running(certain or not self._layers.attention)
+
     def finish(self) -> None:
         self._capture.finish()
 
@@ -134,7 +138,7 @@ class _Listener:
         scores, axis = arguments["self"], arguments["dim"]
         if scores.ndim < 3 or axis in (-1, scores.ndim - 1):
             return
-        layer = self._layers.running(False)
+        layer = self._running(False)
         if layer is not None:
             self._trace.wrong_softmax.append(
                 (layer or "the module", axis % scores.ndim - scores.ndim, tuple(scores.shape))
@@ -161,11 +165,19 @@ class _Products(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         if name in _LINEAR:
-            self._trace.events.append(Made("", args[_LINEAR[name]].detach().clone(), result.detach().clone()))
+            self._made(args[_LINEAR[name]], result)
         elif name in _PRODUCTS:
-            first, second = _PRODUCTS[name]
-            self._listener.factors = args[first].detach(), args[second].detach()
+            first, second = (args[place].detach() for place in _PRODUCTS[name])
+            if second.stride(0) == 0:  # weights that are repeated for a batch that does not lie in one piece
+                self._made(first, result)
+            else:
+                self._listener.factors = first, second
+        elif name == "aten::add" and isinstance(args[1], Tensor) and args[1].ndim == 1:
+            self._made(args[0], result)  # the bias that follows
         return result
+
+    def _made(self, given: Tensor, made: Tensor) -> None:
+        self._trace.events.append(Made("", given.detach().clone(), made.detach().clone()))
 
 
 @contextmanager

@@ -28,7 +28,9 @@ def _headline(checks: Checks) -> Iterator[str]:
     if broken:
         yield from _wrapped(f"{what}: {_count(len(broken), 'rule')} broken, first of all {broken[0].rule}.")
     else:
-        yield from _wrapped(f"{what}: no rule is broken, {_count(proved, 'rule')} proved.")
+        untested = sum(rule.verdict is CheckVerdict.NOT_TESTED for rule in checks.rules)
+        rest = f", {untested} could not be tested" if untested else ""
+        yield from _wrapped(f"{what}: no rule is broken, {_count(proved, 'rule')} proved{rest}.")
 
 
 def _broken(checks: Checks) -> Iterator[str]:

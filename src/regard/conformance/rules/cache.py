@@ -73,7 +73,7 @@ def _plans(stream: Stream, bench: Bench) -> list[tuple[str, list[int], Tensor | 
         plans.append(("token by token", [1] * length, None))
     if stream.padding and stream.left_padding:
         keep = torch.ones(2, length, dtype=torch.bool)
-        keep[1, :3] = False
+        keep[1, : min(3, length - 4)] = False
         plans.append(("behind left padding", [length - 3, 1, 1, 1], keep))
     return plans
 
@@ -133,10 +133,10 @@ def _failed(
 def _reproduction(subject: Subject, stream: Stream, tokens: Tensor, sizes: list[int]) -> str:
     first = tokens.shape[1] - sizes[-1]
     lines = [subject.setup(), f"ids = torch.tensor({tokens.tolist()})"]
-    if stream.name == "tokens" and hasattr(subject.original, "config"):
+    if stream.name == "tokens" and stream.cache_name:
         lines += [
             f"first = model(input_ids=ids[:, :{first}], use_cache=True)",
-            f"step = model(input_ids=ids[:, {first}:], past_key_values=first.past_key_values)",
+            f"step = model(input_ids=ids[:, {first}:], {stream.cache_name}=first.{stream.cache_name})",
             f"print((step[0] - model(input_ids=ids)[0][:, {first}:]).abs().max())  # must be 0",
         ]
     else:

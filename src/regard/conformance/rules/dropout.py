@@ -44,8 +44,7 @@ class Dropout(Rule):
             return _of_function(subject, bench)
         assert subject.copy is not None
         worst = 0.0
-        with dropout_raised(subject.copy, 0.0):
-            plain = [stream.run(bench.tokens(stream)).tokens for stream in subject.streams]
+        plain = [bench.plain(stream)[1].tokens for stream in subject.streams]
         with dropout_raised(subject.copy, _PROBABILITY) as number:
             for stream, before in zip(subject.streams, plain, strict=True):
                 torch.manual_seed(bench.seed + 1)

@@ -36,6 +36,7 @@ class MaskSense(Rule):
         "invert the mask where conventions meet (~mask), and turn 0/1 into a boolean before it reaches a kernel: "
         "mask.bool()"
     )
+    after = ("batch",)
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look at what is hidden."""
@@ -119,8 +120,6 @@ def padded_on_the_right(stream: Stream, bench: Bench) -> tuple[Tensor, Tensor]:
     tokens = bench.tokens(stream, 2)
     keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
     keep[1, -3:] = False
-    if not tokens.dtype.is_floating_point:
-        tokens = tokens.masked_fill(~keep, stream.padding_token)
     return tokens, keep
 
 

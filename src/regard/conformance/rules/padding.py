@@ -135,7 +135,7 @@ def _failed(subject: Subject, bench: Bench, stream: Stream, side: str, other: bo
     if place is not None:
         where = replace(where, layer=place.layer, head=place.head, query=place.query)
     begins = "no attention call that could be heard differs" if place is None else f"it begins in {place}"
-    seen = f"{place} puts weight on padding" if attended else begins
+    seen = f"{place.doing('put')} weight on padding" if place is not None and attended else begins
     return failed(
         f"{length} tokens with {case.tokens.shape[1] - length} of padding on the {side} give something else than alone "
         f"(by {error:.2g}): {seen}",

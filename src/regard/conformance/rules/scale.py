@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
+from regard.conformance.locate import named
 from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, passed
 from regard.conformance.projections import origin_by_norm
 from regard.conformance.rule import Rule
@@ -119,9 +120,13 @@ def _reproduction(subject: FunctionSubject, width: int, wanted: float) -> str:
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
     worst, heads, why_not = 0.0, 0, "no attention call could be heard"
     for stream in subject.streams:
-        trace, second = bench.trace(stream), bench.trace(stream, offset=1)
+        trace = bench.trace(stream)
+        # A kernel tells its factor; where a module holds its scores itself, it takes a second run to fit it.
+        holds = any(heard.call.scores is not None for heard in trace.calls)
+        second = bench.trace(stream, offset=1) if holds else trace
         for heard, twin in zip(trace.calls, second.calls, strict=False):
-            found = _factors(trace, heard, twin, subject.traits.softcap)
+            learnt = _learnt(subject, heard)
+            found = learnt or _factors(trace, heard, twin, subject.traits.softcap)
             if isinstance(found, str):
                 why_not = f"{heard.layer}: {found}"
                 continue
@@ -131,14 +136,14 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
             heads += len(error)
             worst = max(worst, float(error.max()))
             if worst > _TOLERANCE:
-                head = int(error.argmax())
-                factor = float(found[head])
+                heads_off = (error > _TOLERANCE).nonzero()[:, 0].tolist()
+                factor = float(found[heads_off[0]])
                 return failed(
-                    f"{heard.layer}, head {head}: scores are dot products times {factor:.4g}, not {wanted:.4g}"
-                    f"{_named(factor, width, heard.call.num_heads)}",
+                    f"{heard.layer}, {named(heads_off, len(error))}: scores are dot products times {factor:.4g}, "
+                    f"not {wanted:.4g}{_named(factor, width, heard.call.num_heads)}",
                     measured=worst,
                     tolerance=_TOLERANCE,
-                    case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=head),
+                    case=Case(length=bench.length, stream=stream.name, layer=heard.layer, head=heads_off[0]),
                     ways=("from the projections to the softmax of each head",),
                 )
     if not heads:
@@ -150,6 +155,17 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
         tolerance=_TOLERANCE,
         ways=("from the projections to the softmax of each head",),
     )
+
+
+def _learnt(subject: Subject, heard: Heard) -> str | None:
+    """Return that the layer learns its scale, or None."""
+    assert subject.copy is not None
+    layers = dict(subject.copy.named_modules())
+    layer = layers.get(heard.layer, subject.copy if subject.kind == "module" else None)
+    for name, parameter in [] if layer is None else layer.named_parameters():
+        if ("scale" in name or "temperature" in name) and parameter.numel() in (1, heard.call.num_heads):
+            return f"it learns a scale, {name}"
+    return None
 
 
 def _factors(trace: Trace, heard: Heard, twin: Heard, softcap: float | None) -> Tensor | str:

@@ -93,7 +93,7 @@ class FunctionSubject(Subject):
         There may be no more keys than ``head_dim``.
         """
         kv_len, width = key.shape[-2:]
-        unit = torch.eye(kv_len, width, dtype=query.dtype).expand(*key.shape[:2], kv_len, width)
+        unit = torch.eye(kv_len, width, dtype=query.dtype).expand(*key.shape[:2], kv_len, width).contiguous()
         return self.attend(query, key, unit, **options)[..., :kv_len]
 
     def draw(self, generator: torch.Generator, q_len: int, kv_len: int | None = None, **sizes: int) -> list[Tensor]:

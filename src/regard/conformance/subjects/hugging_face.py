@@ -40,7 +40,10 @@ def streams_of_hugging_face(subject: ModelSubject, assume: Mapping[str, tuple[An
     told: dict[str, tuple[Any, str]] = {
         "padding": (any(one.padding for one in streams), "by its signature"),
         "cache": (main.step is not None, "its output has one" if main.step else "its output has none"),
-        "left_padding": (main.left_padding, "position_ids are taken, or no absolute positions were found"),
+        "left_padding": (
+            main.left_padding,
+            "its positions are relative or can be told" if main.left_padding else "its positions cannot be told",
+        ),
     }
     subject.traits = subject.traits.told(**told).told(**assume)
 
@@ -173,6 +176,7 @@ class _Conventions:
             left_padding=offset is not None or not _absolute(self.module),
             padding_token=self.padding_token,
             step=self._step(prefix, fixed) if causal and self._caches(prefix, fixed) else None,
+            cache_name=self._cache_name(),
             has_positions=self.subject.traits.positions is not False,
             text=f"model({tokens_text}{prefix}input_ids={{tokens}}{{keep}})[0]",
             mask_text=f", {prefix}attention_mask={{mask}}",
@@ -190,7 +194,7 @@ class _Conventions:
         return None
 
     def _caches(self, prefix: str, fixed: Mapping[str, Tensor]) -> bool:
-        if not any(name in self.names for name in _CACHES):
+        if not self._cache_name():
             return False
         ids = self.ids(1, 2, torch.Generator().manual_seed(3))
         given = {name: self._context(one, 1) for name, one in fixed.items()}
@@ -198,11 +202,14 @@ class _Conventions:
             result = self.result(**{f"{prefix}input_ids": ids}, **given, use_cache=True)
         return self._cache_of(result) is not None
 
+    def _cache_name(self) -> str:
+        return next((name for name in _CACHES if name in self.names), "")
+
     def _cache_of(self, result: Any) -> Any:
         return next((result[name] for name in _CACHES if result.get(name) is not None), None)
 
     def _step(self, prefix: str, fixed: Mapping[str, Tensor]) -> Any:
-        cached = next(name for name in _CACHES if name in self.names)
+        cached = self._cache_name()
 
         def step(chunk: Tensor, cache: Any, keep: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Any]:
             given = {name: self._context(one, len(chunk)) for name, one in fixed.items()}
@@ -243,7 +250,7 @@ def _given(**inputs: Tensor | None) -> dict[str, Tensor]:
 def _plain_tokens(module: Any) -> Tensor:
     """Return the ids that are no special token."""
     embedding = module.get_input_embeddings()
-    size: int = getattr(embedding, "num_embeddings", None) or getattr(module.config, "vocab_size", 2)
+    size = int(getattr(embedding, "num_embeddings", None) or getattr(module.config, "vocab_size", 2))
     special = {getattr(module.config, f"{name}_token_id", None) for name in _SPECIAL}
     return torch.tensor([one for one in range(size) if one not in special])
 

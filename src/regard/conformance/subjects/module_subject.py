@@ -132,5 +132,5 @@ def _with_projections(module: nn.Module) -> AttentionModule:
         embed_dim=width,
         num_heads=module.num_heads,  # type: ignore[arg-type]
         causal="always" if getattr(module, "causal", False) else "never",
-        cross=None if getattr(module, "rotary", None) else cross,
+        cross=None if getattr(module, "rotary", None) or getattr(module, "causal", False) else cross,
     )
