@@ -33,7 +33,7 @@ class Batch(Rule):
         "another order than a mask, or a norm runs over the batch"
     )
     remedy = "check batch_first, and that masks are repeated as heads are folded: (batch · heads) with heads innermost"
-    after = ("softmax", "head_merge")
+    after = ("softmax", "head_merge", "mask_sense")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare batches."""
