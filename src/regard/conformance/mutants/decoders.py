@@ -18,6 +18,7 @@ __all__ = ["DECODER_MUTANTS"]
 
 _STEPS = Steps()
 _WINDOW = 4
+_NO_BACKWARD = "an operator without a backward pass gave its input no gradient, and the attention learnt nothing useful"
 
 
 def _mutant(on: str, name: str, kind: str, rule: str, report: str, says: str, mutate: Any, **sizes: Any) -> Mutant:
@@ -74,10 +75,6 @@ def _top_left_chunk(scores: Tensor, mask: Tensor) -> Tensor:
     return _STEPS.masked(scores, corner if _in_chunk(scores) else mask)
 
 
-def _product_first(query: Tensor, key: Tensor, factor: float) -> Tensor:
-    return (query @ key.mT) * factor
-
-
 def _detached_key(query: Tensor, key: Tensor, factor: float) -> Tensor:
     return (factor * query) @ key.detach().mT
 
@@ -109,12 +106,12 @@ def _unscaled(model: Any) -> Any:
     return model
 
 
-def _half(model: Any) -> Any:
-    """Return the model in float16, its queries and keys so large that their products overflow it."""
+def _sharp(model: Any) -> Any:
+    """Return the model with queries and keys of the size that training gives them; fresh ones attend evenly."""
     with torch.no_grad():
         for block in model.transformer.h:
-            block.attn.c_attn.weight[:, :64] *= 800
-    return model.half()
+            block.attn.c_attn.weight[:, :64] *= 20
+    return model
 
 
 def _stepping(positions: Callable[[Tensor, int], Tensor]) -> Callable[[Any], Any]:
@@ -274,23 +271,14 @@ DECODER_MUTANTS = (
         scale_attn_weights=False,
     ),
     Mutant(
-        name="scale after a half-precision product (gpt2)",
-        kind="overflow in half precision",
-        report="plemeri/InSPyReNet#36",
-        report_says="products of queries and keys became inf in float16 during training and inference",
+        name="no gradient to the keys (gpt2)",
+        kind="gradient blocked",
+        report="facebookresearch/fairseq#4270",
+        report_says=_NO_BACKWARD,
         on="gpt2",
-        rule="dtype_headroom",
-        healthy=lambda seed: _half(family("gpt2", seed)),
-        mutate=_kernel(_gpt2, "product_first", replace(_STEPS, scores=_product_first)),
-    ),
-    _mutant(
-        "gpt2",
-        "no gradient to the keys",
-        "gradient blocked",
-        "gradients",
-        "facebookresearch/fairseq#4270",
-        "an operator without a backward pass gave its input no gradient, and the attention learnt nothing useful",
-        _kernel(_gpt2, "detached_key", replace(_STEPS, scores=_detached_key)),
+        rule="gradients",
+        healthy=lambda seed: _sharp(family("gpt2", seed)),
+        mutate=_kernel(_gpt2, "detached_key", replace(_STEPS, scores=_detached_key)),
     ),
     _mutant(
         "llama",

@@ -1,10 +1,10 @@
 """Mutants of encoders: BERT and ViT, built small from their configurations."""
 
-import torch
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from regard.conformance.families import family
@@ -83,6 +83,19 @@ def _scaled_by_width(model: Any) -> Any:
     layer = _vit(model)
     layer.scaling = model.config.hidden_size**-0.5
     return model
+
+
+def _half(model: Any) -> Any:
+    """Return the model in float16, with products of queries and keys that overflow it and scaled ones that do not."""
+    layer = _vit(model)
+    with torch.no_grad():
+        for projection in (layer.q_proj, layer.k_proj):
+            projection.weight *= 800
+    return model.half()
+
+
+def _product_first(query: Tensor, key: Tensor, factor: float) -> Tensor:
+    return (query @ key.mT) * factor
 
 
 def _plain_softmax(scores: Tensor) -> Tensor:
@@ -183,5 +196,15 @@ ENCODER_MUTANTS = (
             "scaled_softmax",
             replace(_STEPS, factor=lambda query, scale: 1.0, weights=lambda scores: scores.softmax(-1) / 8**0.5),
         ),
+    ),
+    Mutant(
+        name="scale after a half-precision product (vit)",
+        kind="overflow in half precision",
+        report="plemeri/InSPyReNet#36",
+        report_says="products of queries and keys became inf in float16 during training and inference",
+        on="vit",
+        rule="dtype_headroom",
+        healthy=lambda seed: _half(family("vit", seed)),
+        mutate=_kernel(_vit, "product_first", replace(_STEPS, scores=_product_first)),
     ),
 )

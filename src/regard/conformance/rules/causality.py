@@ -47,7 +47,7 @@ class Causality(Rule):
         "pass is_causal=True (q_len = kv_len) or a mask with True for j <= i to every self-attention call of the "
         "decoder"
     )
-    after = ("softmax", "mask_sense", "softcap")
+    after = ("softmax", "mask_sense", "head_merge", "softcap")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Perturb and differentiate every causal stream."""

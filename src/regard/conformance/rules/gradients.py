@@ -12,7 +12,7 @@ from regard.conformance.subjects.subject import Subject
 
 __all__ = ["Gradients"]
 
-_STEP = 1e-3  # of the vectors' size; with Richardson's extrapolation the error is its fourth power
+_STEPS = (1e-3, 1e-5)  # of the vectors' size; with Richardson's extrapolation the error is their fourth power
 _TOLERANCE = 1e-2
 
 
@@ -81,10 +81,14 @@ def _slopes(subject: Subject, stream: Stream, bench: Bench, direction: int) -> t
         gradient = torch.autograd.grad(total, leaf)[0]
     size = float(leaf.detach().square().mean().sqrt())
     way = torch.randn(leaf.shape, generator=bench.generator(30 + direction)).to(leaf.dtype) * size
-    found = {}
-    for step in (-2, -1, 1, 2):
-        moved = leaf.detach() + step * _STEP * way
-        with differentiable(subject, tokens, moved) as (given, _), torch.no_grad(), calling("along a direction"):
-            found[step] = float(value(given))
-    near, far = (found[1] - found[-1]) / (2 * _STEP), (found[2] - found[-2]) / (4 * _STEP)
-    return float((gradient * way).sum()), (4 * near - far) / 3, float(gradient.norm()) * size
+    scale = float(gradient.norm()) * size
+    for step in _STEPS:
+        found = {}
+        for times in (-2, -1, 1, 2):
+            moved = leaf.detach() + times * step * way
+            with differentiable(subject, tokens, moved) as (given, _), torch.no_grad(), calling("along a direction"):
+                found[times] = float(value(given))
+        near, far = (found[1] - found[-1]) / (2 * step), (found[2] - found[-2]) / (4 * step)
+        if abs(near - far) <= _TOLERANCE * scale:  # else it bends too much within a step, as a saturated softmax does
+            break
+    return float((gradient * way).sum()), (4 * near - far) / 3, scale
