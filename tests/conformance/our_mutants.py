@@ -92,9 +92,7 @@ MUTANTS = (
         "grouped_heads",
         "onnx/onnx#7274",
         "key heads were repeated with Tile (0 1 0 1) where PyTorch repeats interleaved (0 0 1 1)",
-        _attending(
-            lambda query, key, value, keep: (query, key.repeat(1, 2, 1, 1), value.repeat(1, 2, 1, 1), keep)
-        ),
+        _attending(lambda query, key, value, keep: (query, key.repeat(1, 2, 1, 1), value.repeat(1, 2, 1, 1), keep)),
         num_kv_heads=2,
     ),
     _mutant(

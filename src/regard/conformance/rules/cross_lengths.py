@@ -146,9 +146,7 @@ def _hidden_across(encoder: Stream, bench: Bench) -> Outcome | None:
                 f"{heard.layer}, head {head}: token {query} of the decoder does not see token {key} of the encoder",
                 measured=float(hidden.sum()),
                 tolerance=0.0,
-                case=Case(
-                    length=bench.length, stream=encoder.name, layer=heard.layer, head=head, query=query, key=key
-                ),
+                case=Case(length=bench.length, stream=encoder.name, layer=heard.layer, head=head, query=query, key=key),
                 ways=("keys of each call from decoder to encoder",),
                 meaning="a causal mask or a window that is meant for the decoder's own tokens reaches its cross-attention",
                 remedy="give the cross-attention the mask of the encoder's real tokens and no causal flag",

@@ -250,7 +250,7 @@ def _given(**inputs: Tensor | None) -> dict[str, Tensor]:
 def _plain_tokens(module: Any) -> Tensor:
     """Return the ids that are no special token."""
     embedding = module.get_input_embeddings()
-    size = int(getattr(embedding, "num_embeddings", None) or getattr(module.config, "vocab_size", 2))
+    size: int = getattr(embedding, "num_embeddings", getattr(module.config, "vocab_size", 2))
     special = {getattr(module.config, f"{name}_token_id", None) for name in _SPECIAL}
     return torch.tensor([one for one in range(size) if one not in special])
 
