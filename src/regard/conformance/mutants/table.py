@@ -56,13 +56,14 @@ def _head(results: Sequence[Caught]) -> Iterator[str]:
     yield "# The mutants of check"
     yield ""
     yield (
-        f"{len(results)} bugs of {len(kinds)} kinds, modelled on {len(reports)} public reports, are seeded into functions, "
-        "modules and models that pass. "
+        f"{len(results)} bugs of {len(kinds)} kinds, modelled on {len(reports)} public reports, are seeded into "
+        "functions, modules and models that pass. "
         f"Every rule is run on each of them; in {named} the right rule is named first. This page is made by"
     )
     yield ""
     yield "```sh"
-    yield "python -m regard.conformance.mutants --out docs/check-mutants.md"
+    yield "PYTHONPATH=tests/conformance python -m regard.conformance.mutants \\"
+    yield "    --also test_our_mutants:MUTANTS --out docs/check-mutants.md"
     yield "```"
     yield ""
 

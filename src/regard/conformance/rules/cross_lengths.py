@@ -148,7 +148,7 @@ def _hidden_across(encoder: Stream, bench: Bench) -> Outcome | None:
                 tolerance=0.0,
                 case=Case(length=bench.length, stream=encoder.name, layer=heard.layer, head=head, query=query, key=key),
                 ways=("keys of each call from decoder to encoder",),
-                meaning="a causal mask or a window that is meant for the decoder's own tokens reaches its cross-attention",
+                meaning="a causal mask or a window for the decoder's own tokens reaches its cross-attention",
                 remedy="give the cross-attention the mask of the encoder's real tokens and no causal flag",
             )
     return None

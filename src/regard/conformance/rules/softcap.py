@@ -51,8 +51,8 @@ class Softcap(Rule):
                 case = Case(length=bench.length, stream=stream.name, layer=heard.layer)
                 if after_mask:
                     return failed(
-                        f"{heard.layer}: masked scores are capped as well and become -{cap:g}, so that hidden keys have "
-                        "weight",
+                        f"{heard.layer}: masked scores are capped as well and become -{cap:g}, so that hidden "
+                        "keys have weight",
                         measured=cap,
                         tolerance=_EXACT,
                         case=case,

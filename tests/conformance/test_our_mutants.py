@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
+from regard.conformance import check
 from regard.conformance.mutants import Mutant
 from regard.conformance.mutants.patches import derived
 from regard.modules import MultiHeadAttention
@@ -113,3 +115,11 @@ MUTANTS = (
         _merged_wrongly,
     ),
 )
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_a_mutant_of_our_own_attention_is_caught_and_the_right_rule_named_first(mutant: Mutant) -> None:
+    before, after = check(mutant.healthy(0), fast=True), check(mutant.broken(0), fast=True)
+
+    assert before.failed == [], str(before)
+    assert after.failed[:1] == [mutant.rule], str(after)
