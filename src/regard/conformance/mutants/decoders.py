@@ -89,6 +89,12 @@ def _wider(scores: Tensor, mask: Tensor, window: int) -> Tensor:
     return _STEPS.masked(scores, (back >= 0) & (back < window) & mask.any(-2, keepdim=True))
 
 
+def _without_window(model: Any) -> Any:
+    for layer in model.model.layers:
+        with_kernel(layer.self_attn, "without_window", kernel(replace(_STEPS, masked=partial(_wider, window=1000))))
+    return model
+
+
 def _without_positions(model: Any) -> Any:
     inner = type(model.transformer)
 
@@ -394,14 +400,7 @@ DECODER_MUTANTS = (
         "window",
         "unslothai/unsloth#8253",
         "the window never reached the fused kernel, and long sequences saw their whole history",
-        lambda model: [
-            _kernel(
-                lambda one, place=place: one.model.layers[place].self_attn,
-                f"no_window_{place}",
-                replace(_STEPS, masked=partial(_wider, window=1000)),
-            )(model)
-            for place in (0, 1)
-        ][-1],
+        _without_window,
     ),
     _mutant(
         "gemma2",

@@ -73,7 +73,9 @@ def _dropping(model: Any) -> Any:
 def _over_batch(model: Any) -> Any:
     def forward(self: Any, x: Tensor) -> Tensor:
         centred = x - x.mean(0, keepdim=True)
-        return self.weight * centred / (centred.square().mean(0, keepdim=True) + self.eps).sqrt() + self.bias
+        spread = (centred.square().mean(0, keepdim=True) + self.eps).sqrt()
+        normed: Tensor = self.weight * centred / spread + self.bias
+        return normed
 
     derived(model.encoder.layer[1].output.LayerNorm, forward=forward)
     return model

@@ -54,7 +54,7 @@ def _bias_from_0(model: Any) -> Any:
 
 def _scaled_twice(model: Any) -> Any:
     layer = model.model.decoder.layers[1].self_attn
-    with_kernel(layer, "scaled_twice", kernel(replace(_STEPS, factor=lambda query, scale: scale**2)))
+    with_kernel(layer, "scaled_twice", kernel(replace(_STEPS, factor=lambda query, scale: 1 / query.shape[-1])))
     return model
 
 
