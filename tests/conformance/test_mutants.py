@@ -7,6 +7,7 @@ import torch
 
 from regard.conformance import RULES, check
 from regard.conformance.mutants import MUTANTS, Mutant
+from regard.conformance.mutants.table import Caught, page
 
 NAMES = [mutant.name for mutant in MUTANTS]
 
@@ -60,3 +61,22 @@ def test_building_a_mutant_leaves_the_random_state_alone() -> None:
         mutant.broken(0)
 
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_page_says_which_rule_was_named_first_and_cites_the_report() -> None:
+    mutant = MUTANTS[0]
+
+    text = page([Caught(mutant, (mutant.rule, "formula"), ())])
+
+    assert f"| {mutant.name} | **X** | x |" in text
+    assert f"[{mutant.report}]({mutant.url}): {mutant.report_says}" in text
+    assert "1 bug of 1 kind, modelled on 1 public report," in text
+
+
+def test_a_mutant_is_not_caught_where_another_rule_comes_first_or_its_subject_is_broken_already() -> None:
+    mutant = MUTANTS[0]
+
+    assert Caught(mutant, (mutant.rule,), ()).ok
+    assert not Caught(mutant, ("formula", mutant.rule), ()).ok
+    assert not Caught(mutant, (mutant.rule,), ("formula",)).ok
+    assert not Caught(mutant, (), ()).ok

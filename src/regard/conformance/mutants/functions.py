@@ -197,7 +197,7 @@ FUNCTION_MUTANTS = (
         "0/1 mask added",
         "mask_sense",
         "timeseriesAI/tsai#171",
-        "a mask that was not boolean was added to the scores and hid nothing",
+        "with a mask that was not boolean nothing was masked after the softmax; its values had to be -inf and 0",
         exchanged(masked=_as_numbers),
     ),
     _mutant(
@@ -301,7 +301,7 @@ FUNCTION_MUTANTS = (
         "lowest number overflows",
         "empty_rows",
         "NVIDIA-NeMo/Automodel#2658",
-        "two masks with the lowest number of the type were added, overflowed to -inf, and gradients became NaN",
+        "two masks of the type's lowest number were added and overflowed to -inf, the reported cause of NaN gradients",
         exchanged(masked=_lowest_in_sum, weights=lambda scores: scores.softmax(-1)),
     ),
     _mutant(
@@ -326,7 +326,7 @@ FUNCTION_MUTANTS = (
         "dropout not rescaled",
         "dropout",
         "NVIDIA/apex#816",
-        "dropout in multi-head attention was scaled by p instead of 1/(1 - p)",
+        "dropout in multi-head attention was scaled by p instead of 1/(1 - p), in its backward pass",
         exchanged(dropped=_unscaled_dropout),
     ),
     _mutant(

@@ -1,7 +1,8 @@
 """The table of mutants and rules: which rules caught each mutant, and which one was named first."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from regard.conformance.check import check
 from regard.conformance.mutants.mutant import Mutant
@@ -56,9 +57,9 @@ def _head(results: Sequence[Caught]) -> Iterator[str]:
     yield "# The mutants of check"
     yield ""
     yield (
-        f"{len(results)} bugs of {len(kinds)} kinds, modelled on {len(reports)} public reports, are seeded into "
-        "functions, modules and models that pass. "
-        f"Every rule is run on each of them; in {named} the right rule is named first. This page is made by"
+        f"{_count(results, 'bug')} of {_count(kinds, 'kind')}, modelled on {_count(reports, 'public report')}, seeded "
+        "into functions, modules and models that pass. Every rule is run on each of them; "
+        f"the right rule is named first in {named}. This page is made by"
     )
     yield ""
     yield "```sh"
@@ -66,6 +67,10 @@ def _head(results: Sequence[Caught]) -> Iterator[str]:
     yield "    --also test_our_mutants:MUTANTS --out docs/check-mutants.md"
     yield "```"
     yield ""
+
+
+def _count(things: Collection[Any], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _table(results: Sequence[Caught]) -> Iterator[str]:
