@@ -1,7 +1,7 @@
 """Model families of ``transformers``, built small from their configurations with random weights.
 
-They need the ``hf`` extra. ``python -m regard.conformance.families`` checks each of them, and torch's modules, over
-seeds: none may raise a false alarm.
+They need the ``hf`` extra. Bugs are seeded into them, and no rule may be broken on them as they are;
+``scripts/false_alarms.py`` checks that over many seeds.
 """
 
 from collections.abc import Callable, Mapping
