@@ -292,3 +292,16 @@ def test_ci_stops_at_the_first_failure(tmp_path):
 
     assert done.returncode != 0
     assert (tmp_path / "calls").read_text().splitlines() == ["make setup", "make check"]
+
+
+def test_false_alarms_checks_what_is_asked_for_and_reports_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["false_alarms.py", "--seeds", "2", "--fast", "--only", "regard.attention"])
+
+    assert script("false_alarms").main() == 0
+
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 1
+    assert rows[0].startswith("| regard.attention | 2 |")
+    assert "| none |" in rows[0]

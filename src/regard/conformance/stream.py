@@ -76,7 +76,8 @@ class Stream:
             NotTestedError: it raised an error.
         """
         with torch.no_grad(), calling(f"with {tuple(tokens.shape)} tokens"):
-            return self.call(tokens, keep, positions)
+            # A copy, so that a subject that changes its input in place breaks the rule on that and no other.
+            return self.call(tokens.clone(), keep, positions)
 
     def explicit(self, keep: Tensor) -> Tensor | None:
         """Return the positions that real tokens have alone, as models count them, or None where none are taken."""

@@ -1,5 +1,6 @@
 """Batch invariance: a sequence does not notice which others are computed with it."""
 
+import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench, distance
@@ -22,24 +23,32 @@ class Batch(Rule):
     why = (
         "A user's answer must not hang on who else asked; and a wrong axis (batch for sequence) is exactly this fault."
     )
-    method = "The first sequence alone against the batch; and the batch in reverse order."
+    method = (
+        "The first sequence alone against the batch; the batch in reverse order; and sequences of different lengths, "
+        "each with its mask, alone against the batch."
+    )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = (
         "an axis is mistaken: batch and sequence are swapped (batch_first), heads are folded into the batch in "
         "another order than a mask, or a norm runs over the batch"
     )
     remedy = "check batch_first, and that masks are repeated as heads are folded: (batch · heads) with heads innermost"
-    after = ("softmax", "head_merge")
+    after = ("softmax", "head_merge", "mask_sense")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare batches."""
-        worst, tolerance = 0.0, 0.0
+        worst, tolerance, ways = 0.0, 0.0, ["alone", "another order"]
         for stream in subject.streams:
             tokens, together = bench.plain(stream)
             tolerance = max(tolerance, bench.floor(stream))
             turned = stream.run(tokens.flip(0)).tokens.flip(0)
             alone = stream.run(tokens[:1]).tokens
             error = max(distance(turned, together.tokens), distance(alone, together.tokens[:1]))
+            if error <= bench.floor(stream) and stream.padding and stream.sequential:
+                masked = _with_masks(stream, tokens)
+                if masked > bench.floor(stream):
+                    return _of_masks(stream, bench, masked)
+                ways.append("alone with its mask")
             worst = max(worst, error)
             if error > bench.floor(stream):
                 place = _where(subject, stream, tokens)
@@ -56,8 +65,33 @@ class Batch(Rule):
             "each sequence is the same alone, in a batch and in another order",
             measured=worst,
             tolerance=tolerance,
-            ways=("alone", "another order"),
+            ways=tuple(dict.fromkeys(ways)),
         )
+
+
+def _with_masks(stream: Stream, tokens: Tensor) -> float:
+    """Return how far sequences of different lengths are from themselves alone, each with its mask."""
+    keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
+    for row in range(1, len(tokens)):
+        keep[row, -2 * row :] = False
+    together = stream.run(tokens, keep).tokens
+    error = 0.0
+    for row in (0, 1):
+        alone = stream.run(tokens[row : row + 1], keep[row : row + 1]).tokens[0]
+        error = max(error, distance(alone[keep[row]], together[row, keep[row]]))
+    return error
+
+
+def _of_masks(stream: Stream, bench: Bench, error: float) -> Outcome:
+    return failed(
+        f"a sequence changes by {error:.2g} with the masks of the others of its batch",
+        measured=error,
+        tolerance=bench.floor(stream),
+        case=Case(length=bench.length, stream=stream.name),
+        ways=("alone with its mask",),
+        meaning="a mask reaches another sequence: it is repeated over heads in another order than heads are folded",
+        remedy="repeat masks with repeat_interleave(num_heads, dim=0), or give them as (batch, 1, q_len, kv_len)",
+    )
 
 
 def _where(subject: Subject, stream: Stream, tokens: Tensor) -> Place | None:

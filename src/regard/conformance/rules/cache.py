@@ -35,7 +35,7 @@ class Cache(Rule):
         "length of cache plus chunk"
     )
     kinds = ("model",)
-    after = ("causality", "causal_corner", "padding", "window", "batch")
+    after = ("causality", "causal_corner", "padding", "window", "batch", "cross_lengths")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare steps with one pass."""

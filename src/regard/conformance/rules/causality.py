@@ -1,6 +1,6 @@
 """Causality: a later token never changes an earlier output."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from regard.conformance.outcome import Case, NotApplicableError, NotTestedError,
 from regard.conformance.reproduction import changed_token
 from regard.conformance.rule import Rule
 from regard.conformance.sensitivity import dependence
-from regard.conformance.stream import Stream
+from regard.conformance.stream import Output, Stream
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.trace import traced
 
@@ -47,7 +47,7 @@ class Causality(Rule):
         "pass is_causal=True (q_len = kv_len) or a mask with True for j <= i to every self-attention call of the "
         "decoder"
     )
-    after = ("softmax", "mask_sense")
+    after = ("softmax", "mask_sense", "head_merge", "softcap")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Perturb and differentiate every causal stream."""
@@ -63,6 +63,12 @@ class Causality(Rule):
             if leak.size > tolerance:
                 return self._failed(subject, bench, stream, tolerance)
             worst = max(worst, leak.size)
+            if stream.padding:
+                masked = _masked(stream)
+                under = leaks(masked, bench, bench.length, tolerance)
+                if under is not None and under.size > tolerance:
+                    return self._failed(subject, bench, masked, tolerance)
+                ways.append("perturbation under a mask of real tokens")
             gradient = self._by_gradient(subject, bench, stream)
             if gradient is None:
                 continue
@@ -128,6 +134,16 @@ _OUTSIDE = (
     "no attention call that could be heard leaks it: a convolution, a norm over the sequence, a pooling or a "
     "projection across tokens does, or attention that PyTorch's kernels do not compute"
 )
+
+
+def _masked(stream: Stream) -> Stream:
+    """Return ``stream`` called with a mask that says that every token is real: some make their causal mask of it."""
+
+    def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
+        return stream.call(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), positions)
+
+    mask = stream.mask_text.replace("{mask}", "torch.ones({tokens}.shape[:2], dtype=torch.bool)")
+    return replace(stream, name=f"{stream.name} with a mask", call=call, text=stream.text.replace("{keep}", mask))
 
 
 def leaks(stream: Stream, bench: Bench, length: int, tolerance: float) -> _Leak | None:

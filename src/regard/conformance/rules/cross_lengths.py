@@ -6,7 +6,7 @@ from torch import Tensor
 from regard.conformance.bench import Bench
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.rule import Rule
-from regard.conformance.stream import calling
+from regard.conformance.stream import Stream, calling
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.module_subject import ModuleSubject
 from regard.conformance.subjects.subject import Subject
@@ -125,4 +125,30 @@ def _of_model(subject: Subject, bench: Bench) -> Outcome:
                 tolerance=floor,
                 case=Case(length=tokens.shape[1], stream="encoder", query=query, key=place),
             )
-    return passed("every token of the encoder reaches every token of the decoder", ways=("one token at a time",))
+    hidden = _hidden_across(encoder, bench)
+    if hidden is not None:
+        return hidden
+    return passed(
+        "every token of the encoder reaches every token of the decoder",
+        ways=("one token at a time", "keys of each call from decoder to encoder"),
+    )
+
+
+def _hidden_across(encoder: Stream, bench: Bench) -> Outcome | None:
+    """Return the failure of a call from decoder to encoder that hides keys: the encoder mixes them, so outputs move."""
+    for heard in bench.trace(encoder).calls:
+        if heard.call.kv_len != bench.length or heard.call.q_len == bench.length:
+            continue
+        hidden = ~heard.scores.isfinite().all(0)
+        if bool(hidden.any()):
+            head, query, key = hidden.nonzero()[0].tolist()
+            return failed(
+                f"{heard.layer}, head {head}: token {query} of the decoder does not see token {key} of the encoder",
+                measured=float(hidden.sum()),
+                tolerance=0.0,
+                case=Case(length=bench.length, stream=encoder.name, layer=heard.layer, head=head, query=query, key=key),
+                ways=("keys of each call from decoder to encoder",),
+                meaning="a causal mask or a window for the decoder's own tokens reaches its cross-attention",
+                remedy="give the cross-attention the mask of the encoder's real tokens and no causal flag",
+            )
+    return None

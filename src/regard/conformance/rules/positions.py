@@ -1,10 +1,12 @@
 """Positions: without them attention is equivariant under permutations; with them it is not."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from regard.conformance.bench import Bench
-from regard.conformance.outcome import NotApplicableError, NotTestedError, Outcome, failed, passed
+from regard.conformance.bench import Bench, distance
+from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.stream import Stream
 from regard.conformance.subjects.subject import Subject
@@ -18,14 +20,17 @@ class Positions(Rule):
 
     id = "positions"
     title = "Order matters exactly where positions are known"
-    law = "without positions, tokens in another order give the same outputs in that order; with positions they do not"
+    law = (
+        "without positions, tokens in another order give the same outputs in that order; with positions they do not; "
+        "with rotary positions only differences of positions count"
+    )
     why = (
         "Vaswani et al., arXiv:1706.03762, section 3.5: attention has no order of its own, and positions that are "
         "lost on the way leave a bag of words."
     )
     method = (
         "Bidirectional: the tokens in another order. Causal: two neighbours exchanged, and the first attention "
-        "layer's output at the last token."
+        "layer's output at the last token. Rotary: all positions moved by the same number."
     )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = (
@@ -62,6 +67,9 @@ class Positions(Rule):
                     measured=moved,
                     tolerance=tolerance,
                 )
+            shifted = _by_shift(subject, stream, bench)
+            if shifted > 2 * tolerance:
+                return _not_relative(stream, bench, shifted)
             worst = max(worst, moved)
             said.append(
                 f"{stream.name} knows the order of its tokens"
@@ -71,6 +79,28 @@ class Positions(Rule):
         if not said:
             raise NotTestedError("no attention call could be heard")
         return passed("; ".join(said))
+
+
+def _by_shift(subject: Subject, stream: Stream, bench: Bench) -> float:
+    """Return how far outputs change when all positions of a rotary model move alike; 0 where that says nothing."""
+    rotary = getattr(getattr(subject.original, "config", None), "rope_parameters", None)
+    if stream.positions is None or not isinstance(rotary, Mapping) or rotary.get("rope_type") != "default":
+        return 0.0
+    tokens = bench.tokens(stream, 1)
+    places = torch.arange(tokens.shape[1])[None] + stream.positions
+    return distance(stream.run(tokens, None, places).tokens, stream.run(tokens, None, places + 5).tokens)
+
+
+def _not_relative(stream: Stream, bench: Bench, shifted: float) -> Outcome:
+    return failed(
+        f"moving all positions of {stream.name} by 5 changes outputs by {shifted:.2g}, though they are rotary",
+        measured=shifted,
+        tolerance=2 * bench.floor(stream),
+        case=Case(length=bench.length, stream=stream.name),
+        ways=("all positions moved alike",),
+        meaning="the two numbers of a pair are not turned by the same angle, or queries and keys by different ones",
+        remedy="turn halves with frequencies laid out for halves (cat), neighbours with those for neighbours (repeat)",
+    )
 
 
 def _by_order(stream: Stream, bench: Bench) -> float:

@@ -47,8 +47,18 @@ class Softcap(Rule):
                 found = _errors(heard, cap, subject.traits.scale)
                 if found is None:
                     continue
-                capped, plain = found
+                capped, plain, after_mask = found
                 case = Case(length=bench.length, stream=stream.name, layer=heard.layer)
+                if after_mask:
+                    return failed(
+                        f"{heard.layer}: masked scores are capped as well and become -{cap:g}, so that hidden "
+                        "keys have weight",
+                        measured=cap,
+                        tolerance=_EXACT,
+                        case=case,
+                        meaning="the cap is applied after the mask and makes finite numbers of -inf",
+                        remedy="cap the scaled products, and mask afterwards",
+                    )
                 if capped > _EXACT and plain <= _EXACT:
                     return failed(
                         f"{heard.layer}: scores are not capped, though a cap of {cap:g} is declared",
@@ -69,8 +79,8 @@ class Softcap(Rule):
         )
 
 
-def _errors(heard: Heard, cap: float, scale: float | None) -> tuple[float, float] | None:
-    """Return how far the scores are from the capped and from the plain products."""
+def _errors(heard: Heard, cap: float, scale: float | None) -> tuple[float, float, bool] | None:
+    """Return how far the scores are from the capped and from the plain products, and whether the mask is capped."""
     if heard.query is None or heard.key is None:
         return None
     factor = 1 / math.sqrt(heard.query.shape[-1]) if scale is None else scale
@@ -79,4 +89,6 @@ def _errors(heard: Heard, cap: float, scale: float | None) -> tuple[float, float
     scores = heard.scores
     seen = scores.isfinite()
     capped = cap * torch.tanh(products / cap)
-    return tuple(float(torch.where(seen, scores - one, 0.0).abs().max()) for one in (capped, products))  # type: ignore[return-value]
+    at_cap = seen & ((scores + cap).abs() <= _EXACT) & ((capped + cap).abs() > _EXACT)
+    errors = (float(torch.where(seen & ~at_cap, scores - one, 0.0).abs().max()) for one in (capped, products))
+    return next(errors), next(errors), bool(at_cap.any())

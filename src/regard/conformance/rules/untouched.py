@@ -5,6 +5,8 @@ import torch
 from regard.conformance.bench import Bench
 from regard.conformance.outcome import Outcome, failed, passed
 from regard.conformance.rule import Rule
+from regard.conformance.stream import calling
+from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.subject import Subject
 
 __all__ = ["Untouched"]
@@ -31,8 +33,9 @@ class Untouched(Rule):
             tokens = bench.tokens(stream)
             kept = tokens.clone()
             before, state = _state(subject), torch.get_rng_state()
-            stream.run(tokens)
-            if not torch.equal(kept, tokens):
+            with torch.no_grad(), calling(f"with {tuple(tokens.shape)} tokens"):
+                stream.call(tokens, None, None)
+            if not torch.equal(kept, tokens) or _changes_arguments(subject, bench):
                 return failed("a call changes its input in place")
             if not torch.equal(state, torch.get_rng_state()):
                 return failed("a call in evaluation mode draws random numbers")
@@ -49,6 +52,17 @@ class Untouched(Rule):
             "weights, buffers, inputs, modes and the random state are the same after a call",
             ways=("bits before and after",),
         )
+
+
+def _changes_arguments(subject: Subject, bench: Bench) -> bool:
+    """Return whether a function changes its query, key or value."""
+    if not isinstance(subject, FunctionSubject):
+        return False
+    given = subject.draw(bench.generator(), 5)
+    kept = [one.clone() for one in given]
+    with torch.no_grad(), calling("with 5 tokens"):
+        subject.function(*given)
+    return not all(torch.equal(one, other) for one, other in zip(given, kept, strict=True))
 
 
 def _state(subject: Subject) -> dict[str, object]:

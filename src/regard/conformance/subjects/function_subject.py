@@ -79,7 +79,7 @@ class FunctionSubject(Subject):
         if "grouped" in self.options and query.shape[1] != key.shape[1]:
             given[self.options["grouped"]] = True
         with calling(f"with query {tuple(query.shape)}, key {tuple(key.shape)} and {sorted(given) or 'no options'}"):
-            result = self.function(query, key, value, **given)
+            result = self.function(query.clone(), key.clone(), value.clone(), **given)  # as in Stream.run
         output = result[0] if isinstance(result, tuple) else result
         expected = (*query.shape[:-1], value.shape[-1])
         if not isinstance(output, Tensor) or output.shape != expected:
