@@ -1,5 +1,6 @@
 """Train a small BERT from scratch once, and look at its validation accuracy at fixed steps, outside of the clock."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -47,6 +48,7 @@ class Learnt:
 
     Attributes:
         seconds: of all steps.
+        epochs: how far it came; less than the recipe's where it was stopped.
         waiting: share of them in which its threads waited for a core; None where the system does not say.
         curve: training seconds and validation accuracy, at every look and after the last step.
         validation_accuracy: after the last step.
@@ -56,17 +58,13 @@ class Learnt:
     """
 
     seconds: float
+    epochs: float
     waiting: float | None
     curve: list[tuple[float, float]]
     validation_accuracy: float
     test_accuracy: float
     test_macro_f1: float
     kernels: dict[str, int]
-
-    @property
-    def sample(self) -> Sample:
-        """The whole training as one sample."""
-        return Sample(seconds=self.seconds, waiting=self.waiting)
 
     @property
     def crossing_s(self) -> float | None:
@@ -84,15 +82,22 @@ class Learnt:
         return cls(**{**values, "curve": curve})
 
 
-def learn(peer: str, folder: Path, *, quick: bool) -> Learnt:
+def learn(peer: str, folder: Path, *, quick: bool, limit_s: float = math.inf) -> Learnt:
     """Train ``peer``, one of ``OF_TRANSFORMERS`` and ``OF_REGARD``, in this process.
 
     Which kernels ours takes is not decided here: ``auto`` goes by the file that REGARD_REGION names.
+
+    Args:
+        peer: which one.
+        folder: what it writes goes below it.
+        quick: tiny sizes.
+        limit_s: training seconds after which a Trainer is stopped at its next look.
     """
     small = SmallBert(folder, quick=quick)
     if peer in OF_REGARD:
         return _ours(small, folder)
-    return _theirs(small, folder, **(_our_settings(small) if peer == OF_TRANSFORMERS[1] else {}))
+    settings = _our_settings(small) if peer == OF_TRANSFORMERS[1] else {}
+    return _theirs(small, folder, limit_s=limit_s, **settings)
 
 
 class Clock:
@@ -104,6 +109,7 @@ class Clock:
     """
 
     def __init__(self, steps: int, judge: Callable[[], float]) -> None:
+        self._steps = steps
         self._every = max(1, steps // _LOOKS)
         self.judge = judge
         self._step = 0
@@ -133,6 +139,11 @@ class Clock:
         """Add what has passed since the start or the last pause."""
         self._stopwatch.stop()
         self._samples.append(self._stopwatch.sample)
+
+    @property
+    def epochs(self) -> float:
+        """How far training has come."""
+        return self._step / self._steps
 
     @property
     def seconds(self) -> float:
@@ -199,7 +210,9 @@ class _Steps(Silent):
         self._clock.step()
 
 
-def _theirs(small: SmallBert, folder: Path, *, changes: Mapping[str, Any] | None = None, **arguments: Any) -> Learnt:
+def _theirs(
+    small: SmallBert, folder: Path, *, limit_s: float, changes: Mapping[str, Any] | None = None, **arguments: Any
+) -> Learnt:
     """Train with the Trainer: ``arguments`` are its own, ``changes`` those of the model's config."""
     model = small.theirs(**(changes or {}))
     hardware = choose_hardware(small.config.device, small.config.precision)
@@ -224,7 +237,7 @@ def _theirs(small: SmallBert, folder: Path, *, changes: Mapping[str, Any] | None
         train_dataset=_Rows(split),
         # With a tokenizer it pads each batch to its longest document (DataCollatorWithPadding).
         processing_class=PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]"),
-        callbacks=[_Callback(clock)],
+        callbacks=[_Callback(clock, limit_s)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
@@ -276,8 +289,9 @@ class _Rows(Dataset[dict[str, Any]]):
 class _Callback(TrainerCallback):
     """Runs the clock from before the Trainer's first batch to the end of its last step."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limit_s: float) -> None:
         self._clock = clock
+        self._limit_s = limit_s
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -288,7 +302,8 @@ class _Callback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Count the step; after the last one the time stands."""
         self._clock.step()
-        if state.global_step == state.max_steps:
+        control.should_training_stop |= self._clock.seconds >= self._limit_s
+        if control.should_training_stop or state.global_step == state.max_steps:
             self._clock.stop()
 
 
@@ -311,6 +326,7 @@ def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: dict[st
     counts = tally(np.asarray(test.targets), predicted, num_classes=len(corpus.labels))
     return Learnt(
         seconds=clock.seconds,
+        epochs=clock.epochs,
         waiting=clock.waiting,
         curve=[*clock.curve, (clock.seconds, found)],
         validation_accuracy=found,
