@@ -1,8 +1,9 @@
 """Train a small BERT from scratch once, and look at its validation accuracy at fixed steps, outside of the clock."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +55,7 @@ class Learnt:
         validation_accuracy: after the last step.
         test_accuracy: after the last step.
         test_macro_f1: after the last step.
-        kernels: attention calls that ``watch`` counted, by kernel; empty where nothing was watched.
+        kernels: of attention, as ``watch`` saw them; empty where nothing was watched.
     """
 
     seconds: float
@@ -64,7 +65,7 @@ class Learnt:
     validation_accuracy: float
     test_accuracy: float
     test_macro_f1: float
-    kernels: dict[str, int]
+    kernels: list[str]
 
     @property
     def crossing_s(self) -> float | None:
@@ -91,11 +92,11 @@ def learn(peer: str, folder: Path, *, quick: bool, limit_s: float = math.inf) ->
         peer: which one.
         folder: what it writes goes below it.
         quick: tiny sizes.
-        limit_s: training seconds after which a Trainer is stopped at its next look.
+        limit_s: training seconds after which it is stopped at the next look.
     """
     small = SmallBert(folder, quick=quick)
     if peer in OF_REGARD:
-        return _ours(small, folder)
+        return _ours(small, folder, limit_s)
     settings = _our_settings(small) if peer == OF_TRANSFORMERS[1] else {}
     return _theirs(small, folder, limit_s=limit_s, **settings)
 
@@ -127,6 +128,11 @@ class Clock:
         if self._step % self._every == 0:
             with self.paused():
                 self.curve.append((self.seconds, self.judge()))
+                print(
+                    f"{self.epochs:.2f} epochs, {self.seconds:.1f} s: validation accuracy {self.curve[-1][1]:.4f}",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -157,7 +163,7 @@ class Clock:
         return sum(parts) / self.seconds if len(parts) == len(self._samples) else None
 
 
-def _ours(small: SmallBert, folder: Path) -> Learnt:
+def _ours(small: SmallBert, folder: Path, limit_s: float) -> Learnt:
     """Train as ``regard train from-scratch`` does: watched, with records and checkpoints."""
     keep_freed_memory()
     hardware = choose_hardware(small.config.device, small.config.precision)
@@ -177,11 +183,13 @@ def _ours(small: SmallBert, folder: Path) -> Learnt:
         optim=small.config.optim,
         watching=small.config.watch,
         checkpoint_every_s=small.config.checkpoint_every_s,
-        progress=_Steps(clock),
+        progress=_Steps(clock, limit_s),
     )
-    totals = fit.run()
+    with suppress(_LimitReachedError):
+        fit.run()
     clock.stop()
-    return _learnt(clock, twin, small.corpus, totals["kernels"])
+    kernels = sorted({str(entry["kernel"]) for entry in fit.view.coverage()})
+    return _learnt(clock, twin, small.corpus, kernels)
 
 
 class _Task(ClassifierTask):
@@ -195,11 +203,16 @@ class _Task(ClassifierTask):
             return super().validate()
 
 
-class _Steps(Silent):
-    """Tells the clock of each step."""
+class _LimitReachedError(Exception):
+    """Leaves the loop early."""
 
-    def __init__(self, clock: Clock) -> None:
+
+class _Steps(Silent):
+    """Tells the clock of each step, and leaves the loop at the limit."""
+
+    def __init__(self, clock: Clock, limit_s: float) -> None:
         self._clock = clock
+        self._limit_s = limit_s
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Start the time."""
@@ -208,6 +221,8 @@ class _Steps(Silent):
     def advance(self, amount: int = 1, **values: float) -> None:
         """Count the step."""
         self._clock.step()
+        if self._clock.seconds >= self._limit_s:
+            raise _LimitReachedError
 
 
 def _theirs(
@@ -241,7 +256,7 @@ def _theirs(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return _learnt(clock, task, small.corpus, {})
+    return _learnt(clock, task, small.corpus, [])
 
 
 def _our_settings(small: SmallBert) -> dict[str, Any]:
@@ -318,7 +333,7 @@ def _task(small: SmallBert, model: BertForSequenceClassification, hardware: Hard
     )
 
 
-def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: dict[str, int]) -> Learnt:
+def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: list[str]) -> Learnt:
     """Return what came of it; ``task`` holds the model that the clock's judge looks at."""
     found = clock.judge()
     test = corpus.splits["test"]

@@ -78,7 +78,9 @@ def _options() -> argparse.Namespace:
     made.add_argument("--case", nargs="*", default=_CASES, choices=_CASES, help="only one of the two questions")
     made.add_argument("--peers", nargs="*", default=_learners(), choices=_learners(), help="of `learn`: only these")
     made.add_argument("--records", type=Path, metavar="FOLDER", help="keep trainings there, and take those that are")
-    made.add_argument("--limit", type=float, default=math.inf, metavar="S", help="stop a Trainer after S seconds")
+    made.add_argument(
+        "--limit", type=float, default=math.inf, metavar="S", help="of `learn`: stop each after S seconds"
+    )
     made.add_argument("--learn", metavar="PEER", help="only train one peer in this process and print what came of it")
     return made.parse_args()
 
