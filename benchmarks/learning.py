@@ -1,7 +1,9 @@
 """Train a small BERT from scratch once, and look at its validation accuracy at fixed steps, outside of the clock."""
 
+import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -47,26 +49,23 @@ class Learnt:
 
     Attributes:
         seconds: of all steps.
+        epochs: how far it came; less than the recipe's where it was stopped.
         waiting: share of them in which its threads waited for a core; None where the system does not say.
         curve: training seconds and validation accuracy, at every look and after the last step.
         validation_accuracy: after the last step.
         test_accuracy: after the last step.
         test_macro_f1: after the last step.
-        kernels: attention calls that ``watch`` counted, by kernel; empty where nothing was watched.
+        kernels: of attention, as ``watch`` saw them; empty where nothing was watched.
     """
 
     seconds: float
+    epochs: float
     waiting: float | None
     curve: list[tuple[float, float]]
     validation_accuracy: float
     test_accuracy: float
     test_macro_f1: float
-    kernels: dict[str, int]
-
-    @property
-    def sample(self) -> Sample:
-        """The whole training as one sample."""
-        return Sample(seconds=self.seconds, waiting=self.waiting)
+    kernels: list[str]
 
     @property
     def crossing_s(self) -> float | None:
@@ -84,15 +83,22 @@ class Learnt:
         return cls(**{**values, "curve": curve})
 
 
-def learn(peer: str, folder: Path, *, quick: bool) -> Learnt:
+def learn(peer: str, folder: Path, *, quick: bool, limit_s: float = math.inf) -> Learnt:
     """Train ``peer``, one of ``OF_TRANSFORMERS`` and ``OF_REGARD``, in this process.
 
     Which kernels ours takes is not decided here: ``auto`` goes by the file that REGARD_REGION names.
+
+    Args:
+        peer: which one.
+        folder: what it writes goes below it.
+        quick: tiny sizes.
+        limit_s: training seconds after which it is stopped at the next look.
     """
     small = SmallBert(folder, quick=quick)
     if peer in OF_REGARD:
-        return _ours(small, folder)
-    return _theirs(small, folder, **(_our_settings(small) if peer == OF_TRANSFORMERS[1] else {}))
+        return _ours(small, folder, limit_s)
+    settings = _our_settings(small) if peer == OF_TRANSFORMERS[1] else {}
+    return _theirs(small, folder, limit_s=limit_s, **settings)
 
 
 class Clock:
@@ -104,6 +110,7 @@ class Clock:
     """
 
     def __init__(self, steps: int, judge: Callable[[], float]) -> None:
+        self._steps = steps
         self._every = max(1, steps // _LOOKS)
         self.judge = judge
         self._step = 0
@@ -121,6 +128,11 @@ class Clock:
         if self._step % self._every == 0:
             with self.paused():
                 self.curve.append((self.seconds, self.judge()))
+                print(
+                    f"{self.epochs:.2f} epochs, {self.seconds:.1f} s: validation accuracy {self.curve[-1][1]:.4f}",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -135,6 +147,11 @@ class Clock:
         self._samples.append(self._stopwatch.sample)
 
     @property
+    def epochs(self) -> float:
+        """How far training has come."""
+        return self._step / self._steps
+
+    @property
     def seconds(self) -> float:
         """Time so far, up to the last pause."""
         return sum(sample.seconds for sample in self._samples)
@@ -146,7 +163,7 @@ class Clock:
         return sum(parts) / self.seconds if len(parts) == len(self._samples) else None
 
 
-def _ours(small: SmallBert, folder: Path) -> Learnt:
+def _ours(small: SmallBert, folder: Path, limit_s: float) -> Learnt:
     """Train as ``regard train from-scratch`` does: watched, with records and checkpoints."""
     keep_freed_memory()
     hardware = choose_hardware(small.config.device, small.config.precision)
@@ -166,11 +183,13 @@ def _ours(small: SmallBert, folder: Path) -> Learnt:
         optim=small.config.optim,
         watching=small.config.watch,
         checkpoint_every_s=small.config.checkpoint_every_s,
-        progress=_Steps(clock),
+        progress=_Steps(clock, limit_s),
     )
-    totals = fit.run()
+    with suppress(_LimitReachedError):
+        fit.run()
     clock.stop()
-    return _learnt(clock, twin, small.corpus, totals["kernels"])
+    kernels = sorted({str(entry["kernel"]) for entry in fit.view.coverage()})
+    return _learnt(clock, twin, small.corpus, kernels)
 
 
 class _Task(ClassifierTask):
@@ -184,11 +203,16 @@ class _Task(ClassifierTask):
             return super().validate()
 
 
-class _Steps(Silent):
-    """Tells the clock of each step."""
+class _LimitReachedError(Exception):
+    """Leaves the loop early."""
 
-    def __init__(self, clock: Clock) -> None:
+
+class _Steps(Silent):
+    """Tells the clock of each step, and leaves the loop at the limit."""
+
+    def __init__(self, clock: Clock, limit_s: float) -> None:
         self._clock = clock
+        self._limit_s = limit_s
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Start the time."""
@@ -197,9 +221,13 @@ class _Steps(Silent):
     def advance(self, amount: int = 1, **values: float) -> None:
         """Count the step."""
         self._clock.step()
+        if self._clock.seconds >= self._limit_s:
+            raise _LimitReachedError
 
 
-def _theirs(small: SmallBert, folder: Path, *, changes: Mapping[str, Any] | None = None, **arguments: Any) -> Learnt:
+def _theirs(
+    small: SmallBert, folder: Path, *, limit_s: float, changes: Mapping[str, Any] | None = None, **arguments: Any
+) -> Learnt:
     """Train with the Trainer: ``arguments`` are its own, ``changes`` those of the model's config."""
     model = small.theirs(**(changes or {}))
     hardware = choose_hardware(small.config.device, small.config.precision)
@@ -224,11 +252,11 @@ def _theirs(small: SmallBert, folder: Path, *, changes: Mapping[str, Any] | None
         train_dataset=_Rows(split),
         # With a tokenizer it pads each batch to its longest document (DataCollatorWithPadding).
         processing_class=PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]"),
-        callbacks=[_Callback(clock)],
+        callbacks=[_Callback(clock, limit_s)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return _learnt(clock, task, small.corpus, {})
+    return _learnt(clock, task, small.corpus, [])
 
 
 def _our_settings(small: SmallBert) -> dict[str, Any]:
@@ -276,8 +304,9 @@ class _Rows(Dataset[dict[str, Any]]):
 class _Callback(TrainerCallback):
     """Runs the clock from before the Trainer's first batch to the end of its last step."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limit_s: float) -> None:
         self._clock = clock
+        self._limit_s = limit_s
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -288,7 +317,8 @@ class _Callback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Count the step; after the last one the time stands."""
         self._clock.step()
-        if state.global_step == state.max_steps:
+        control.should_training_stop |= self._clock.seconds >= self._limit_s
+        if control.should_training_stop or state.global_step == state.max_steps:
             self._clock.stop()
 
 
@@ -303,7 +333,7 @@ def _task(small: SmallBert, model: BertForSequenceClassification, hardware: Hard
     )
 
 
-def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: dict[str, int]) -> Learnt:
+def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: list[str]) -> Learnt:
     """Return what came of it; ``task`` holds the model that the clock's judge looks at."""
     found = clock.judge()
     test = corpus.splits["test"]
@@ -311,6 +341,7 @@ def _learnt(clock: Clock, task: ClassifierTask, corpus: Corpus, kernels: dict[st
     counts = tally(np.asarray(test.targets), predicted, num_classes=len(corpus.labels))
     return Learnt(
         seconds=clock.seconds,
+        epochs=clock.epochs,
         waiting=clock.waiting,
         curve=[*clock.curve, (clock.seconds, found)],
         validation_accuracy=found,

@@ -49,7 +49,7 @@ PEERS = {
     "attention": [[*KERNELS, "statistics alone"], KERNELS[::2], [*KERNELS, "copy of the caches"]],
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
-    "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]], LEARNERS],
+    "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]]],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
     "watch": [[*WATCHED, *EAGER], WATCHED],
 }
@@ -98,6 +98,8 @@ def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
     tables = [table for table in content["tables"] if "peers" in table]
     assert [[row["peer"] for row in table["peers"]] for table in tables] == PEERS[name]
     rows = [row for table in tables for row in table["peers"]]
+    if name == "scratch":
+        assert [list(table["values"]) for table in content["tables"] if "values" in table] == [LEARNERS] * 2
     assert all(math.isfinite(row["ratio"]) and row["ratio"] > 0 for row in rows)
     assert [row["ratio"] for row in rows if row["peer"] == row["against"]] == [1.0] * len(tables)
     assert f"torch {content['machine']['torch']}" in done.stdout
