@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+import weakref
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import regard
 from regard import RegardError
 from regard.conformance import RULES, AttentionModule, Model, check
 from regard.records import Checks
+
+check_module = sys.modules["regard.conformance.check"]  # the function has its name in the package
 
 
 def state_hash(module: nn.Module) -> str:
@@ -80,6 +84,29 @@ def test_every_rule_has_a_verdict_and_says_what_it_is(attend):
         for name in ("title", "law", "why", "method", "tolerance", "meaning", "remedy"):
             assert len(getattr(rule, name)) > 10, f"{rule.id}.{name}"
         assert set(rule.after) < {other.id for other in RULES} - {rule.id}
+
+
+def test_every_rule_has_its_row_in_the_documentation(root):
+    rows = (root / "docs/check.md").read_text(encoding="utf-8")
+
+    assert [rule.id for rule in RULES if f"| `{rule.id}` |" not in rows] == []
+
+
+def test_the_copy_of_a_large_model_is_freed(small, monkeypatch):
+    copies: list[weakref.ref[nn.Module]] = []
+    recognise = check_module.recognise
+
+    def remembered(*arguments):
+        known = recognise(*arguments)
+        copies.append(weakref.ref(known.copy))
+        return known
+
+    monkeypatch.setattr(check_module, "recognise", remembered)
+    monkeypatch.setattr(check_module, "_SMALL", 0)
+
+    check(small("gpt2"), rules=["scale", "causality", "cache"])
+
+    assert [copy() for copy in copies] == [None]
 
 
 def test_some_rules_can_be_chosen_and_watched(attend):

@@ -1,5 +1,6 @@
 """``check``: put every law of attention to the test on a function, a module or a model."""
 
+import gc
 import random
 import time
 import warnings
@@ -81,7 +82,7 @@ def check(
             if progress is not None:
                 progress(rule.title)
             found[rule.id] = _checked(rule, known, bench)
-    return Report(
+    report = Report(
         subject=known.name,
         kind=known.kind,
         checked=[found[rule.id] for rule in wanted],
@@ -91,6 +92,11 @@ def check(
         fast=fast,
         seconds=time.perf_counter() - began,
     )
+    is_large = _size(subject) >= _SMALL
+    del known, bench
+    if is_large:
+        gc.collect()  # what hears a copy and the copy know each other
+    return report
 
 
 def chosen(wanted: Sequence[str] | None) -> list[Rule]:
@@ -120,13 +126,17 @@ def _checked(rule: Rule, subject: Subject, bench: Bench) -> Checked:
     return Checked(rule=rule, outcome=outcome, seconds=time.perf_counter() - began)
 
 
+def _size(subject: Any) -> int:
+    """Return how many parameters the subject has."""
+    module = subject if isinstance(subject, nn.Module) else getattr(subject, "module", None)
+    return sum(one.numel() for one in module.parameters()) if isinstance(module, nn.Module) else 0
+
+
 @contextmanager
 def _few_threads(subject: Any) -> Iterator[None]:
     """Compute small subjects in one thread: on short sequences threads wait for each other longer than they work."""
-    module = subject if isinstance(subject, nn.Module) else getattr(subject, "module", None)
-    size = sum(one.numel() for one in module.parameters()) if isinstance(module, nn.Module) else 0
     before = torch.get_num_threads()
-    if size < _SMALL:
+    if _size(subject) < _SMALL:
         torch.set_num_threads(1)
     try:
         yield

@@ -48,7 +48,7 @@ class Padding(Rule):
     remedy = (
         "pass the mask of real tokens to every attention call, and position_ids = cumsum(mask) - 1 with left padding"
     )
-    after = ("dropout", "softmax", "mask_sense", "causality", "empty_rows", "batch")
+    after = ("dropout", "softmax", "mask_sense", "causality", "head_merge", "empty_rows", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Pad every stream that can be padded."""

@@ -37,7 +37,18 @@ class Paths(Rule):
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "one path ignores a mask, a scale or a bias that the other one heeds"
     remedy = "give both paths the same arguments; compare what each kernel gets at the first layer that differs"
-    after = ("softmax", "scale", "mask_sense", "causality", "padding", "softcap", "window", "empty_rows")
+    after = (
+        "softmax",
+        "scale",
+        "mask_sense",
+        "causality",
+        "grouped_heads",
+        "head_merge",
+        "padding",
+        "softcap",
+        "window",
+        "empty_rows",
+    )
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Compare all paths of every stream."""
