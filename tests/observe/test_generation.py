@@ -1,7 +1,7 @@
 """Generating with a cache: the same tokens, and statistics of each step's own row of weights."""
 
-import inspect
 import copy
+import inspect
 from typing import Any
 
 import pytest
