@@ -188,7 +188,7 @@ def _ours(small: SmallBert, folder: Path, limit_s: float) -> Learnt:
     with suppress(_LimitReachedError):
         fit.run()
     clock.stop()
-    kernels = sorted({str(entry["kernel"]) for entry in fit.view.coverage()})
+    kernels = sorted({name for entry in fit.view.coverage() for name in entry.kernels})
     return _learnt(clock, twin, small.corpus, kernels)
 
 
