@@ -114,9 +114,12 @@ def _by_order(stream: Stream, bench: Bench) -> float:
 
 def _by_first_layer(subject: Subject, stream: Stream, bench: Bench) -> float | None:
     """Return how far the first attention layer's output at the last token changes when the two before are exchanged."""
-    tokens = bench.tokens(stream, 1)
-    other = tokens.clone()
-    other[:, -3:-1] = tokens[:, -3:-1].flip(1)  # near the end, where a window sees them
+    for offset in range(10):  # until the two are not the same token
+        tokens = bench.tokens(stream, 1, offset=offset)
+        other = tokens.clone()
+        other[:, -3:-1] = tokens[:, -3:-1].flip(1)  # near the end, where a window sees them
+        if not torch.equal(tokens, other):
+            break
     if subject.copy is None:
         return float((stream.run(tokens).tokens[:, -1] - stream.run(other).tokens[:, -1]).abs().max())
     outputs: list[Tensor] = []
