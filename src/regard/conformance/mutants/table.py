@@ -62,7 +62,7 @@ def _head(results: Sequence[Caught]) -> Iterator[str]:
         f"the right rule is named first in {named}. This page is made by"
     )
     yield ""
-    yield "```sh"
+    yield "```text"
     yield "PYTHONPATH=tests/conformance python -m regard.conformance.mutants \\"
     yield "    --also test_our_mutants:MUTANTS --out docs/check-mutants.md"
     yield "```"
