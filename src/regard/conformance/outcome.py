@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from regard._errors import RegardError
 from regard.records import CheckVerdict
 
-__all__ = ["Case", "NotApplicableError", "NotTestedError", "Outcome", "Verdict", "deviates", "failed", "passed"]
+__all__ = [
+    "Case",
+    "NotApplicableError",
+    "NotTestedError",
+    "Outcome",
+    "Verdict",
+    "counted",
+    "deviates",
+    "failed",
+    "passed",
+]
 
 
 Verdict = CheckVerdict
@@ -18,6 +28,11 @@ class NotApplicableError(RegardError):
 
 class NotTestedError(RegardError):
     """The law could not be put to the test; the message says what stood in the way."""
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return "1 call", "2 calls"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import torch
 
 from regard.conformance.bench import Bench, distance
-from regard.conformance.outcome import NotApplicableError, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import NotApplicableError, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.private_copy import dropout_raised
@@ -58,7 +58,8 @@ class Dropout(Rule):
                 tolerance=0.0,
                 reproduction=_reproduction(subject),
             )
-        return passed(f"{number} dropout probabilities have no effect in evaluation mode", measured=0.0, tolerance=0.0)
+        probabilities = counted(number, "dropout probability", "dropout probabilities")
+        return passed(f"no effect of {probabilities} in evaluation mode", measured=0.0, tolerance=0.0)
 
 
 def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import Case, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.sensitivity import differentiable
 from regard.conformance.stream import Stream, calling
@@ -60,7 +60,7 @@ class Gradients(Rule):
         if not number:
             raise NotTestedError(why_not)
         return passed(
-            f"gradients along {number} directions equal differences of outputs",
+            f"gradients along {counted(number, 'direction')} equal differences of outputs",
             measured=worst,
             tolerance=_TOLERANCE,
             ways=("autograd against central differences",),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.projections import matching_heads, origins
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
@@ -110,7 +110,7 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
         raise NotTestedError(why_not)
     shared = f", {grouped} of them with shared key heads" if grouped else "; none shares key heads"
     return passed(
-        f"each head of {calls} attention calls uses its own value head{shared}",
+        f"each head of {counted(calls, 'attention call')} uses its own value head{shared}",
         ways=("which projected value head each kernel head got",),
     )
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import Case, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import HEADS, FunctionSubject
 from regard.conformance.subjects.subject import Subject
@@ -87,7 +87,8 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
                 )
     if not calls:
         raise NotTestedError(why_not)
-    return passed(f"{calls} output projections get their heads in order", ways=("input of the output projection",))
+    projections = counted(calls, "output projection")
+    return passed(f"heads in order at the input of {projections}", ways=("input of the output projection",))
 
 
 def _merged(trace: Trace, heard: Heard) -> bool | None:

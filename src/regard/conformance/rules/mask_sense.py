@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regard.conformance.bench import Bench
-from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.stream import Stream
 from regard.conformance.subjects.function_subject import FunctionSubject
@@ -147,7 +147,7 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
     if not heard:
         raise NotTestedError("no attention call over its tokens could be heard")
     return passed(
-        f"in {heard} attention calls real tokens are seen, and no mask is inverted or added as a number",
+        f"in {counted(heard, 'attention call')} real tokens are seen, and no mask is inverted or added as a number",
         ways=("weights of hidden and visible keys in each call", "scores with and without the mask"),
     )
 

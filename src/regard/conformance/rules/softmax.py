@@ -3,7 +3,7 @@
 import torch
 
 from regard.conformance.bench import Bench
-from regard.conformance.outcome import Case, NotTestedError, Outcome, failed, passed
+from regard.conformance.outcome import Case, NotTestedError, Outcome, counted, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.subjects.function_subject import FunctionSubject
 from regard.conformance.subjects.subject import Subject
@@ -113,7 +113,7 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
         raise NotTestedError("no attention call could be heard with its values and output")
     rest = f"; {unseen} could not be seen whole" if unseen else ""
     return passed(
-        f"{number} attention calls equal softmax(scores) · values computed again in float64{rest}",
+        f"{counted(number, 'attention call')}: outputs equal softmax(scores) · values computed again in float64{rest}",
         measured=worst,
         tolerance=_ROUGH,
         ways=("each call computed again",),
