@@ -24,8 +24,8 @@ class Batch(Rule):
         "A user's answer must not hang on who else asked; and a wrong axis (batch for sequence) is exactly this fault."
     )
     method = (
-        "The first sequence alone against the batch; the batch in reverse order; and the first alone against a batch "
-        "whose other sequences are padded, with their masks."
+        "The first sequence alone against the batch; the batch in reverse order; and a padded one with its mask, alone "
+        "against a batch of other masks."
     )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = (
@@ -70,14 +70,17 @@ class Batch(Rule):
 
 
 def _with_masks(stream: Stream, tokens: Tensor) -> float:
-    """Return how far a sequence without padding is from itself alone when the others of its batch are padded."""
+    """Return how far a padded sequence is from itself alone, with the same mask, when others are padded otherwise.
+
+    A mask that is inverted or ignored is so in both, and no matter of the batch.
+    """
     keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
     for row in range(1, len(tokens)):
         keep[row, -2 * row :] = False
-    alone = stream.run(tokens[:1], keep[:1]).tokens
+    alone = stream.run(tokens[1:2], keep[1:2]).tokens[0, keep[1]]
     if not bool(alone.isfinite().all()):
-        return 0.0  # its mask hides everything, which is no matter of the batch
-    return distance(alone, stream.run(tokens, keep).tokens[:1])
+        return 0.0
+    return distance(alone, stream.run(tokens, keep).tokens[1, keep[1]])
 
 
 def _of_masks(stream: Stream, bench: Bench, error: float) -> Outcome:
