@@ -38,6 +38,8 @@ if HAS_NATIVE:
     STEPS += ["regard, native", "regard, native, all statistics"]
     LEARNERS.append("regard, native kernels")
 LONG = ["off", "watch, entropy, collision and masses", "watch, 64 sampled rows"]
+if HAS_NATIVE:
+    LONG.append("native kernels, entropy, collision and masses")
 ON_REQUEST = [
     "weights of a kept call",
     "watched forward and its weights",
