@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = [
@@ -57,7 +58,14 @@ _THREAD = threading.local()
 
 @contextmanager
 def parts_of_a_call() -> Iterator[None]:
-    """Let calls of this thread meanwhile be parts of one that is reported by itself."""
+    """Let calls of this thread meanwhile be parts of one that is reported by itself; nothing in code that is compiled.
+
+    Compiled code reports no call by itself, and in it the mark stayed set after the call (PyTorch 2.13), so that
+    nothing of this thread was heard any more.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
     before, _THREAD.in_parts = in_parts(), True
     try:
         yield
