@@ -124,14 +124,8 @@ class AttentionCall:
         """Return one sequence as a call of its own, of views."""
         if self.offsets is not None:
             return self._unpacked(index)
-        parts: dict[str, Any] = {
-            field.name: tensor[index : index + 1]
-            for field in fields(self)
-            if isinstance(tensor := getattr(self, field.name), Tensor)
-            and field.name != "alibi_slopes"
-            and tensor.shape[0] > 1
-        }
-        return replace(self, **parts, statistics=self._statistics_at(slice(index, index + 1), slice(None)))
+        only = slice(index, index + 1)
+        return replace(self, **self._cut(only), statistics=self._statistics_at(only, slice(None)))
 
     def query_slice(self, index: int) -> slice:
         """Return where the queries of a packed sequence lie."""
@@ -158,12 +152,7 @@ class AttentionCall:
 
     def select_sequences(self, start: int, stop: int) -> "AttentionCall":
         """Return the same call with only some of its sequences, as views."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
-        picked: dict[str, Any] = {
-            name: tensor[start:stop] if tensor.shape[0] == self.batch else tensor for name, tensor in tensors.items()
-        }
-        return replace(self, **picked, statistics=None)
+        return replace(self, **self._cut(slice(start, stop)), statistics=None)
 
     def unpacked(self, group: int) -> "AttentionCall":
         """Return the call of one query whose ``group`` heads to a key head stand in the place of queries."""
@@ -183,6 +172,16 @@ class AttentionCall:
             if isinstance(getattr(self, field.name), Tensor)
         }
         return replace(self, **copies, statistics=None)
+
+    def _cut(self, sequences: slice) -> dict[str, Any]:
+        """Return some sequences of what has an axis of them: not slopes, nor what all sequences share."""
+        return {
+            field.name: tensor[sequences]
+            for field in fields(self)
+            if isinstance(tensor := getattr(self, field.name), Tensor)
+            and field.name != "alibi_slopes"
+            and tensor.shape[0] > 1
+        }
 
     def _unpacked(self, index: int) -> "AttentionCall":
         queries, keys = self.query_slice(index), self.key_slice(index)

@@ -62,6 +62,12 @@ class Heard:
         """Return a call that brings its query and key along."""
         return cls(layer=layer, call=call, factors=_own_factors(call))
 
+    def sequences(self) -> list["Heard"]:
+        """Return each packed sequence that has queries and keys as a call of its own; a usual batch as it is."""
+        if self.call.offsets is None:
+            return [self]
+        return [Heard.of(self.layer, one) for one in self.call.sequences() if one.q_len and one.kv_len]
+
     def select_sequences(self, start: int, stop: int) -> "Heard":
         """Return the same call with only some of its sequences, as views."""
         factors = self.factors

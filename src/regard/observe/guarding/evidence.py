@@ -1,6 +1,7 @@
 """From tensors to the numbers that the rules judge: of a call that failed, and of one that did not."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -111,6 +112,13 @@ class Numbers:
     query_norm: list[float] | None
     key_norm: list[float] | None
 
+    @classmethod
+    def largest(cls, found: Sequence["Numbers"], num_heads: int) -> "Numbers":
+        """Return the largest of each number over calls that all brought their queries along; 0 where there is none."""
+        names = [field.name for field in fields(cls)]
+        rows = {name: [getattr(one, name) for one in found] or [[0.0] * num_heads] for name in names}
+        return cls(**{name: [max(heads) for heads in zip(*of_name, strict=True)] for name, of_name in rows.items()})
+
 
 def numbers_of(heard: Heard, jacobian: float, look: int = 0) -> Numbers:
     """Look at a call that is finite: linear in the lengths, at up to four of its sequences.
@@ -123,7 +131,10 @@ def numbers_of(heard: Heard, jacobian: float, look: int = 0) -> Numbers:
         jacobian: 1 − Σ p² below which a row is saturated.
         look: the how-manieth look this is; each takes the next sequences.
     """
-    start = look * _SEQUENCES % max(1, heard.call.batch - _SEQUENCES + 1)
+    start = look * _SEQUENCES % max(1, heard.call.num_sequences - _SEQUENCES + 1)
+    if heard.call.offsets is not None:
+        some = heard.sequences()[start : start + _SEQUENCES] or heard.sequences()[:_SEQUENCES]
+        return Numbers.largest([numbers_of(one, jacobian) for one in some], heard.call.num_heads)
     heard = heard.select_sequences(start, start + _SEQUENCES)
     call, factors = heard.call, heard.factors
     product = query_norm = key_norm = None

@@ -53,7 +53,8 @@ class Judge:
     # what is not finite
 
     def fault(self, step: int, heard: Heard) -> list[Finding]:
-        """Judge a call whose output may not be finite, and return what is news."""
+        """Judge a call whose output may not be finite, and return what is news; of packed sequences the first such."""
+        heard = next((one for one in heard.sequences() if bad_heads(one)), heard)
         heads = bad_heads(heard)
         if not heads:
             self.finite(heard.layer)
