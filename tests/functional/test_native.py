@@ -134,6 +134,25 @@ def test_long_rows_are_split_over_threads_and_joined(isa, threads, heads):
     torch.testing.assert_close(output.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4], ids=["shared by threads", "a head a thread"])
+@pytest.mark.parametrize("masked", ["later keys", "padding"])
+def test_more_rows_are_taken_at_once_where_keys_do_not_stay_near(isa, half, threads, within_budget, kv_heads, masked):
+    q_len, kv_len = 270, 2300  # keys and values of one head fill more than what a core keeps near, in pairs too
+    query, key = torch.randn(1, 4, q_len, 160), torch.randn(1, kv_heads, kv_len, 160)
+    value = torch.randn(1, kv_heads, kv_len, 96)
+    masking = {
+        "later keys": {"causal": True},
+        "padding": {"attn_mask": torch.arange(kv_len)[None, None, None] < 1700},
+    }[masked]
+    tensors = [tensor.to(half) for tensor in (query, key, value)]
+    found, lse, (entropy,) = native_with_lse(*tensors, statistics=["entropy"], **masking)
+    exact = [tensor.double() for tensor in tensors]
+    within_budget(found, reference.attention(*tensors, **masking), reference.attention(*exact, **masking))
+    scores = reference.scores(exact[0], exact[1], **masking)
+    torch.testing.assert_close(lse.double(), reference.lse(scores), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy.double(), ROW_STATISTICS["entropy"].reference(scores), rtol=1e-5, atol=2e-5)
+
+
 def test_results_do_not_depend_on_the_run(half, threads):
     query, key, value = (torch.randn(2, 2, 300, 40).to(half).requires_grad_() for _ in range(3))
     runs = []
