@@ -18,6 +18,7 @@ def test_attention_takes_bfloat16_only_where_the_native_kernels_win_at_it(
 
 def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(hardware, "_cpuinfo", {"vendor_id": "AuthenticAMD", "model name": "some"}.get)
     monkeypatch.setattr(hardware, "native_trains", lambda dtype: False)
     chosen = choose_hardware("cpu", "auto")
     assert (chosen.precision, chosen.attention_dtype) == (torch.bfloat16, torch.float32)
@@ -26,6 +27,18 @@ def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(monkeypatch: 
     chosen = choose_hardware("cpu", "auto")
     assert (chosen.precision, chosen.attention_dtype) == (torch.float32, None)
     assert "no bfloat16" in chosen.reason
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_intels_avx512_is_no_reason_for_bfloat16_but_its_matrix_units_are(
+    amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
+    monkeypatch.setattr(hardware, "_cpuinfo", {"vendor_id": "GenuineIntel", "model name": "some"}.get)
+    chosen = choose_hardware("cpu", "auto")
+    assert chosen.precision == (torch.bfloat16 if amx else torch.float32)
+    assert ("AMX" if amx else "slower in bfloat16") in chosen.reason
+    assert choose_hardware("cpu", "bfloat16").precision == torch.bfloat16
 
 
 def test_what_is_asked_for_is_taken_and_said() -> None:
