@@ -20,7 +20,7 @@ __all__ = ["Answer", "Dense"]
 
 _UNIT = 2.0**-24  # largest relative error of one rounding to float32
 _TINY = 1e-30  # what underflows is lost
-_MOST = 60.0  # of an exponent: beyond, any weight is within the budget
+_MOST = 60.0  # of an exponent: beyond, a weight may be anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,9 @@ class Dense:
     def weight_error(self) -> Tensor:
         """How far a weight may be off before it is rounded."""
         exponent = self.score_error + self.lse_error[..., None] + _sum_error(self.kv_len)
-        return self.weights * exponent.clamp_max(_MOST).expm1()
+        error = self.weights * exponent.clamp_max(_MOST).expm1()
+        # A row of biases of -1e9 alone: whatever a weight is, it may come out as any other.
+        return torch.where(self.visible & (exponent > _MOST), 1.0, error)
 
     def lse(self) -> Answer:
         """Return the log-sum-exp of each row, -inf where it has no key."""
@@ -176,8 +178,8 @@ class Dense:
         rows = torch.ones(self.scores.shape[0], self.scores.shape[2]) if counted is None else counted
         rows = rows.double()[:, None, :, None]
         exact = (self.weights * rows).sum(2)
-        error = (self.weight_error * rows).sum(2) + _sum_error(self.scores.shape[2]) * exact
-        return Answer(exact=exact, budget=error + _TINY)
+        error = (self.weight_error * rows).sum(2)
+        return Answer(exact=exact, budget=error + _sum_error(self.scores.shape[2]) * (exact + error) + _TINY)
 
     def key_mass(self, keys: Tensor) -> Answer:
         """Return the weight on the set ``keys``, bool (batch, kv_len); NaN where a row has no key."""
@@ -186,8 +188,9 @@ class Dense:
     def _expected(self, factors: Tensor) -> Answer:
         """Return Σ weight · factor, factors at least 0."""
         exact = (self.weights * factors).sum(-1)
-        error = (self.weight_error * factors).sum(-1) + _sum_error(self.kv_len) * exact
-        return Answer(exact=exact.masked_fill(~self.visible.any(-1), torch.nan), budget=error + _TINY)
+        error = (self.weight_error * factors).sum(-1)
+        error = error + _sum_error(self.kv_len) * (exact + error) + _TINY
+        return Answer(exact=exact.masked_fill(~self.visible.any(-1), torch.nan), budget=error)
 
     def statistic(self, name: str) -> Answer:
         """Return the statistic ``name`` of every row."""
