@@ -30,8 +30,8 @@ from regard.evaluate import accuracy, f1, macro, tally
 from regard.models import BertForSequenceClassification
 from regard.records import Run
 from regard.train import Fit, Hardware, Silent, choose_hardware
-from regard.train.classifier import ClassifierTask
-from regard.train.corpus import Corpus, EncodedSplit
+from regard.train.classification.corpus import Corpus, EncodedSplit
+from regard.train.classification.task import ClassifierTask
 
 __all__ = ["GOAL", "OF_REGARD", "OF_TRANSFORMERS", "Learnt", "learn"]
 
@@ -326,7 +326,7 @@ def _task(small: SmallBert, model: BertForSequenceClassification, hardware: Hard
     return _Task(
         model,
         small.corpus,
-        batch_size=small.config.optim.batch_size,
+        optim=small.config.optim,
         seed=small.config.seed,
         hardware=hardware,
         pad_id=small.pad_id,

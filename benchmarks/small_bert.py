@@ -13,8 +13,8 @@ from regard.models import BertForSequenceClassification
 from regard.modules import MultiHeadAttention
 from regard.records import Run
 from regard.train import ClassifierConfig, Silent, configure
-from regard.train.corpus import Corpus, build_corpus
-from regard.train.model import new_classifier
+from regard.train.classification.corpus import Corpus, build_corpus
+from regard.train.classification.model import new_classifier
 
 __all__ = ["SmallBert", "TransformersClassifier"]
 

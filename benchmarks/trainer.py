@@ -35,8 +35,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from regard.data import Documents, LengthGroupedBatches, load_reuters_r8, load_tokenizer
 from regard.models import minilm_folder
 from regard.records import Run
-from regard.train import ClassifierConfig, Silent, Trainer, choose_hardware, configure
-from regard.train.corpus import EncodedSplit, build_corpus
+from regard.train import ClassifierConfig, Silent, choose_hardware, configure, make_job
+from regard.train.classification.corpus import EncodedSplit, build_corpus
 
 __all__ = ["main"]
 
@@ -145,9 +145,9 @@ class Job:
 
     def _ours(self) -> Sample:
         progress = TimedProgress()
-        trainer = Trainer(self._config, self._run(), progress)
-        trainer.prepare()
-        trainer.train()
+        job = make_job(self._config, self._run(), progress)
+        job.prepare()
+        job.train()
         return progress.stopwatch.sample
 
     def _theirs(

@@ -74,6 +74,9 @@ def test_content_is_plain_json_with_every_key(scored):
     assert set(content) == {
         "schema_version",
         "task",
+        "titles",
+        "lower_is_better",
+        "unit",
         "split",
         "num_rows",
         "labels",

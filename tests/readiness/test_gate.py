@@ -96,6 +96,7 @@ FILES = {
     "metrics": {
         "split": "test",
         "num_rows": 200,
+        "metric_order": ["accuracy"],
         "models": [
             _score("MiniLM", "model", 0.98),
             _score("TF-IDF + linear model", "baseline", 0.95),
@@ -201,7 +202,13 @@ def _metrics(**fields):
 UNSEEN = {"layer": "encoder.layer.2.attention", "seen": False, "calls": 0, "reason": "it computes its own softmax"}
 UNDEFINED = {"value": None, "low": None, "high": None, "note": "undefined: no row of 'ship'"}
 
+def _naive_is_level(records):
+    records.info["task"] = "forecasting"
+    records.files["metrics"]["comparison"]["low"] = -0.01
+
+
 FAULTS = [
+    ("model.beats_naive", _naive_is_level, r"\+0.03 in accuracy against TF-IDF"),
     ("data.audited", _audit(("splits", "validation", "num_rows"), 0), "no rows in validation"),
     (
         "data.disjoint",

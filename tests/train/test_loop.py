@@ -59,8 +59,8 @@ class TinyTask:
             loss = loss * torch.nan
         return BatchLoss(loss=loss, num_tokens=22, num_cells=24)
 
-    def parameter_groups(self, optim: OptimConfig) -> list[dict[str, Any]]:
-        return [{"params": list(self.model.parameters()), "lr": optim.lr}]
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "lr": OPTIM.lr}]
 
     def validate(self) -> dict[str, float]:
         with torch.no_grad():

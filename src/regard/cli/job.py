@@ -15,13 +15,13 @@ from regard.cli.process import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
 from regard.records import Run, Status
-from regard.train import ClassifierConfig, Trainer
+from regard.train import JobConfig, make_job
 from regard.viewer import summary, write_report
 
 __all__ = ["run_job"]
 
 
-def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> Run:
+def run_job(config: JobConfig, folder: Path, *, fresh: bool = False) -> Run:
     """Run every stage of ``config`` in ``folder``, or go on where an earlier process stopped.
 
     Args:
@@ -43,23 +43,23 @@ def run_job(config: ClassifierConfig, folder: Path, *, fresh: bool = False) -> R
     keep_freed_memory()
     run.update(status=Status.RUNNING, message=None)
     progress = ConsoleProgress(console)
-    trainer = Trainer(config, run, progress)
-    with _stage(console, 1, f"data: {config.data.path or config.data.name or config.data.source}"):
-        for line in trainer.prepare()["summary"]:
+    job = make_job(config, run, progress)
+    with _stage(console, 1, f"data: {config.source}"):
+        for line in job.prepare()["summary"]:
             progress.say(line)
-    with _stage(console, 2, f"train: {trainer.describe()}"):
-        trainer.train()
-    with _stage(console, 3, "evaluate: the model, the tuned linear baseline, the majority class"):
-        trainer.evaluate()
+    with _stage(console, 2, f"train: {job.describe()}"):
+        job.train()
+    with _stage(console, 3, f"evaluate: {job.contenders}"):
+        job.evaluate()
     with _stage(console, 4, "diagnose"):
         diagnosis = diagnose(run)
         run.write_findings(diagnosis.findings)
         run.write("diagnosis", diagnosis.to_dict())
         say(console, f"{len(diagnosis.judged)} rules judged, {len(diagnosis.findings)} findings")
     with _stage(console, 5, "check: the laws of attention on the trained model"):
-        checks = trainer.check()
+        checks = job.check()
         say(console, "switched off by check=false" if checks is None else checks.headline())
-    trainer.finish()
+    job.finish()
     _conclude(console, run)
     console.print()
     console.print(summary(run))
@@ -75,7 +75,7 @@ def _conclude(console: Console, run: Run) -> None:
         write_report(run)
 
 
-def _open(config: ClassifierConfig, folder: Path, fresh: bool) -> Run:
+def _open(config: JobConfig, folder: Path, fresh: bool) -> Run:
     if fresh and (folder / "run.json").exists():
         shutil.rmtree(folder)
     if not (folder / "run.json").exists():
@@ -83,7 +83,8 @@ def _open(config: ClassifierConfig, folder: Path, fresh: bool) -> Run:
             raise RecordError(
                 f"A run needs a new or empty folder, got {folder}, which holds other files; name another with --out."
             )
-        return Run.create(folder, recipe=config.recipe, config=config.to_dict(), seeds={"seed": config.seed})
+        seeds = {"seed": config.seed}
+        return Run.create(folder, recipe=config.recipe, task=config.task, config=config.to_dict(), seeds=seeds)
     run = Run.open(folder)
     changed = _difference(run.info.config, config.to_dict())
     if changed and not run.has("audit"):

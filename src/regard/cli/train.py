@@ -47,8 +47,9 @@ def recipes(
     from regard.train import RECIPES, configure
 
     if recipe is None:
-        for name, function in RECIPES.items():
-            typer.echo(f"{name:16} {(function.__doc__ or '').splitlines()[0]}")
+        for name, known in RECIPES.items():
+            typer.echo(f"{name:16} {known.says}")
         return
-    needed = [] if recipe != "text-classifier" or settings else ["data.path=FILE"]
+    found = RECIPES.get(recipe)
+    needed = [found.needs] if found is not None and found.needs is not None and not settings else []
     typer.echo(json.dumps(configure(recipe, [*needed, *(settings or [])]).to_dict(), indent=2))

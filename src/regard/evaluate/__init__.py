@@ -1,8 +1,8 @@
-"""Judge a classifier: exact metrics with bootstrap intervals, calibration, and the baselines that it has to beat.
+"""Judge a model: exact metrics with bootstrap intervals, calibration, and the baselines that it has to beat.
 
 This room may import ``records`` and NumPy; scikit-learn only inside ``baselines``, when a baseline is asked for. It
-never imports torch, a model or the data room: it sees labels, scores and texts. ``score_classifiers`` returns the
-content of ``metrics.json``.
+never imports torch, a model or the data room: it sees labels, scores and texts. ``score_classifiers`` and, for
+any other task, ``score_models`` return the content of ``metrics.json``.
 """
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
@@ -12,14 +12,17 @@ from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
+from regard.evaluate.table import Metric, RowSums, mean, score_models
 
 __all__ = [
     "LINEAR",
     "MAJORITY",
     "METRIC_ORDER",
     "NUM_RESAMPLES",
+    "Metric",
     "Predictions",
     "Reliability",
+    "RowSums",
     "Tally",
     "accuracy",
     "calibration_error",
@@ -28,6 +31,7 @@ __all__ = [
     "linear_baseline",
     "macro",
     "majority_baseline",
+    "mean",
     "one_vs_rest_auc",
     "percentile_interval",
     "precision",
@@ -35,5 +39,6 @@ __all__ = [
     "reliability",
     "resample_counts",
     "score_classifiers",
+    "score_models",
     "tally",
 ]

@@ -18,7 +18,15 @@ from regard.records import ModelScore
 __all__ = ["METRIC_ORDER", "SCHEMA_VERSION", "score_classifiers"]
 
 SCHEMA_VERSION = 1
-METRIC_ORDER = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "auc_roc", "calibration_error")
+_TITLES = {
+    "accuracy": "Accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "auc_roc": "AUC-ROC",
+    "calibration_error": "Calibration error",
+}
+METRIC_ORDER = tuple(_TITLES)
 
 _Values = dict[str, Float[np.ndarray, "..."]]
 _Labels = Int[np.ndarray, " rows"]
@@ -68,6 +76,7 @@ def score_classifiers(
         "schema_version": SCHEMA_VERSION,
         "task": "text classification",
         "split": split,
+        "unit": "documents",
         "num_rows": len(classes),
         "labels": list(labels),
         "models": [
@@ -75,6 +84,8 @@ def score_classifiers(
             for model, point, samples in zip(models, points, resampled, strict=True)
         ],
         "metric_order": list(METRIC_ORDER),
+        "titles": _TITLES,
+        "lower_is_better": ["calibration_error"],
         "per_class": _per_class(labels, classes, models[0]),
         "confusion": confusion_matrix(classes, models[0].predicted, num_classes=len(labels)).tolist(),
         "calibration": _calibration(classes, models[0]),

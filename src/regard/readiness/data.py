@@ -19,6 +19,9 @@ _NEAR_LEAKS = 0.02
 _TRUNCATED = 0.25
 _SPLITS = ("train", "validation", "test")
 _FILE = "audit.json"
+_CLASSIFIES = ("text classification",)
+_DOCUMENTS = (*_CLASSIFIES, "translation")
+"""Tasks whose rows are texts of their own; a series or one long text has no rows that could be equal or cut."""
 
 
 def _splits(facts: Facts) -> dict[str, Any]:
@@ -125,9 +128,21 @@ ITEMS = (
         judge=_test_untouched,
         link="metrics.json",
     ),
-    Item(id="data.exact_leaks", title="No documents leak between splits", judge=_exact_leaks, link=_FILE),
-    Item(id="data.near_leaks", title="No near duplicates leak between splits", judge=_near_leaks, link=_FILE),
-    Item(id="data.every_class", title="Every class in every split", judge=_every_class, link=_FILE),
-    Item(id="data.no_empty_rows", title="No rows without text", judge=_no_empty_rows, link=_FILE),
-    Item(id="data.truncation", title="Few documents are cut", judge=_truncation, link=_FILE),
+    Item(
+        id="data.exact_leaks",
+        title="No documents leak between splits",
+        judge=_exact_leaks,
+        link=_FILE,
+        tasks=_DOCUMENTS,
+    ),
+    Item(
+        id="data.near_leaks",
+        title="No near duplicates leak between splits",
+        judge=_near_leaks,
+        link=_FILE,
+        tasks=_DOCUMENTS,
+    ),
+    Item(id="data.every_class", title="Every class in every split", judge=_every_class, link=_FILE, tasks=_CLASSIFIES),
+    Item(id="data.no_empty_rows", title="No rows without text", judge=_no_empty_rows, link=_FILE, tasks=_DOCUMENTS),
+    Item(id="data.truncation", title="Few documents are cut", judge=_truncation, link=_FILE, tasks=_DOCUMENTS),
 )

@@ -8,6 +8,7 @@ __all__ = ["ITEMS", "SECTION"]
 
 SECTION = "Model evaluation"
 
+_CLASSIFIES = ("text classification",)
 _METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "auc_roc")
 # A stated confidence that is off by more than five points misleads whoever sets a threshold on it.
 _CALIBRATION = 0.05
@@ -17,7 +18,8 @@ _FILE = "metrics.json"
 
 
 def _complete(facts: Facts) -> Answer:
-    found = {name: facts.metric(name) for name in _METRICS}
+    names = _METRICS if facts.info.task in _CLASSIFIES else pick(facts.metrics, _FILE, "metric_order")
+    found = {name: facts.metric(name) for name in names}
     lacking = [f"{name} ({_why(interval)})" for name, interval in found.items() if not _whole(interval)]
     if lacking:
         return judged(False, f"no value with an interval for {', '.join(lacking)}")
@@ -52,10 +54,18 @@ def _rarest_class(facts: Facts) -> Answer:
 ITEMS = (
     Item(
         id="evaluation.complete",
-        title="Accuracy, precision, recall, F1 and AUC with intervals",
+        title="Every metric of the task with its interval",
         judge=_complete,
         link=_FILE,
     ),
-    Item(id="evaluation.calibrated", title="Confidence can be taken at its word", judge=_calibrated, link=_FILE),
-    Item(id="evaluation.rarest_class", title="Rarest class is found", judge=_rarest_class, link=_FILE),
+    Item(
+        id="evaluation.calibrated",
+        title="Confidence can be taken at its word",
+        judge=_calibrated,
+        link=_FILE,
+        tasks=_CLASSIFIES,
+    ),
+    Item(
+        id="evaluation.rarest_class", title="Rarest class is found", judge=_rarest_class, link=_FILE, tasks=_CLASSIFIES
+    ),
 )

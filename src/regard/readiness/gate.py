@@ -28,7 +28,7 @@ def checklist() -> list[tuple[str, Item]]:
 
 
 def judge(run: Run) -> list[ReadinessItem]:
-    """Answer every item of the checklist from the records of ``run``; write them with ``run.write_readiness``.
+    """Answer every item that concerns the task of ``run`` from its records; write them with ``run.write_readiness``.
 
     An item whose evidence was not recorded, in an unfinished run for example, is "not done" and says what would record
     it. Nothing is computed again, and nothing is passed for lack of evidence.
@@ -37,7 +37,7 @@ def judge(run: Run) -> list[ReadinessItem]:
         RecordError: a file of the run is damaged.
     """
     facts = Facts(run)
-    return [_answer(item, facts, section) for section, item in checklist()]
+    return [_answer(item, facts, section) for section, item in checklist() if item.concerns(facts.info.task)]
 
 
 def _answer(item: Item, facts: Facts, section: str) -> ReadinessItem:

@@ -26,12 +26,18 @@ class Item:
         title: what is true if the item passes.
         judge: answers from the facts of a run; a file that is absent raises ``NotRecordedError``, which is "not done".
         link: file of the run folder that holds the evidence.
+        tasks: the tasks of ``run.json`` that it is asked of; None for all.
     """
 
     id: str
     title: str
     judge: Callable[[Facts], Answer]
     link: str | None = None
+    tasks: tuple[str, ...] | None = None
+
+    def concerns(self, task: str) -> bool:
+        """Whether it is asked of a run of ``task``."""
+        return self.tasks is None or task in self.tasks
 
     def answered(self, answer: Answer, *, section: str) -> ReadinessItem:
         """Return the record of ``answer``."""

@@ -13,6 +13,8 @@ MAJORITY = "majority class"
 # A model that is ahead may still be level within the noise of one test set; it may not be worse by half a point.
 _MARGIN = 0.005
 _FILE = "metrics.json"
+_CLASSIFIES = ("text classification",)
+_OTHERS = ("translation", "language modelling", "forecasting")
 
 
 def _beats_majority(facts: Facts) -> Answer:
@@ -23,6 +25,16 @@ def _beats_majority(facts: Facts) -> Answer:
     return judged(ours.low > theirs.high, f"accuracy {_told(ours)} against {_told(theirs)} of always naming one class")
 
 
+def _beats_naive(facts: Facts) -> Answer:
+    """Compare with every baseline of the table: a naive one that is ahead shows in the difference from the best."""
+    baselines = [score.name for score in facts.scores if score.kind == "baseline"]
+    comparison = pick(facts.metrics, _FILE, "comparison")
+    if comparison is None or comparison.get("low") is None:
+        return not_done("no baseline with an interval is in the table; evaluate again")
+    evidence = f"{comparison['difference']:+.4g} in {comparison['metric']} against {comparison['against']}"
+    return judged(comparison["low"] > 0, f"{evidence}, the best of {', '.join(baselines)}; paired over the same rows")
+
+
 def _beats_baseline(facts: Facts) -> Answer:
     comparison = pick(facts.metrics, _FILE, "comparison")
     if comparison is None:
@@ -30,7 +42,8 @@ def _beats_baseline(facts: Facts) -> Answer:
     difference, low, high, against = (pick(comparison, _FILE, key) for key in ("difference", "low", "high", "against"))
     if None in (difference, low, high):
         return not_done(f"the difference from {against} has no interval; evaluate again")
-    evidence = f"accuracy {difference:+.4f} [{low:+.4f}, {high:+.4f}] against {against}, paired over the same rows"
+    metric = pick(comparison, _FILE, "metric")
+    evidence = f"{metric} {difference:+.4f} [{low:+.4f}, {high:+.4f}] against {against}, paired over the same rows"
     if low > 0:
         return judged(True, f"{evidence}; better beyond chance")
     if difference <= 0:
@@ -49,7 +62,26 @@ def _compared(facts: Facts) -> Answer:
 
 
 ITEMS = (
-    Item(id="model.beats_majority", title="Better than naming the majority class", judge=_beats_majority, link=_FILE),
-    Item(id="model.beats_baseline", title="Ahead of the best tuned baseline", judge=_beats_baseline, link=_FILE),
+    Item(
+        id="model.beats_majority",
+        title="Better than naming the majority class",
+        judge=_beats_majority,
+        link=_FILE,
+        tasks=_CLASSIFIES,
+    ),
+    Item(
+        id="model.beats_baseline",
+        title="Ahead of the best tuned baseline",
+        judge=_beats_baseline,
+        link=_FILE,
+        tasks=_CLASSIFIES,
+    ),
+    Item(
+        id="model.beats_naive",
+        title="Better than every baseline, beyond chance",
+        judge=_beats_naive,
+        link=_FILE,
+        tasks=_OTHERS,
+    ),
     Item(id="model.compared", title="Architecture compared with alternatives", judge=_compared),
 )

@@ -10,6 +10,7 @@ SECTION = "Tuning and training"
 
 # Twice the standard error of an accuracy of 0.97 on a few hundred validation rows.
 _DROP = 0.01
+_RISE = 0.02  # of a loss, as a share of the best one
 
 
 def _finished(facts: Facts) -> Answer:
@@ -35,12 +36,20 @@ def _finite(facts: Facts) -> Answer:
 
 
 def _last_is_best(facts: Facts) -> Answer:
-    looks = [event["accuracy"] for event in facts.events("validation") if event.get("accuracy") is not None]
+    events = facts.events("validation")
+    looks = [event["accuracy"] for event in events if event.get("accuracy") is not None]
     if not looks:
-        return not_done("no look at the validation set has an accuracy; validate after each epoch")
+        return _loss_is_best([event["loss"] for event in events if event.get("loss") is not None])
     epochs = f"{len(looks)} epoch{'' if len(looks) == 1 else 's'}"
     evidence = f"validation accuracy {looks[-1]:.4f} at the end, at best {max(looks):.4f} in {epochs}"
     return judged(max(looks) - looks[-1] <= _DROP, f"{evidence}; a drop of at most {_DROP} is noise")
+
+
+def _loss_is_best(losses: list[float]) -> Answer:
+    if not losses:
+        return not_done("no look at the validation set has an accuracy or a loss; validate after each epoch")
+    evidence = f"validation loss {losses[-1]:.4f} at the end, at best {min(losses):.4f} in {len(losses)} looks"
+    return judged(losses[-1] <= (1 + _RISE) * min(losses), f"{evidence}; a rise of at most {_RISE:.0%} is noise")
 
 
 def _healthy(facts: Facts) -> Answer:

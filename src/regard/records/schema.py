@@ -53,6 +53,7 @@ class RunInfo(_Record):
     schema_version: int
     name: str
     recipe: str
+    task: str = Field(default="text classification", description="what the model is trained for")
     status: Status = Status.RUNNING
     created: str = Field(description="UTC, ISO 8601")
     config: dict[str, Any] = Field(default_factory=dict, description="the whole recipe, JSON round trip")

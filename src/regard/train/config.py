@@ -1,107 +1,40 @@
-"""A whole job as data: frozen pydantic models that validate on construction and survive a JSON round trip."""
+"""What the configs of all jobs share: frozen pydantic models that validate on construction and survive JSON."""
 
 import re
-from pathlib import Path
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["ClassifierConfig", "DataConfig", "ModelConfig", "OptimConfig", "WatchConfig"]
+__all__ = ["JobConfig", "OptimConfig", "Settings", "WatchConfig"]
 
 
-class _Config(BaseModel):
+class Settings(BaseModel):
+    """A part of a config: frozen, and without room for a field that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataConfig(_Config):
-    """Where the documents come from and how they are split and cut."""
-
-    source: Literal["table", "hub", "reuters-r8", "reuters-r52", "20newsgroups"] = "table"
-    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file (source=table)")
-    test_path: Path | None = Field(None, description="test file; without it a share of `path` is held out")
-    name: str | None = Field(None, description="hub name or local folder (source=hub)")
-    revision: str | None = Field(None, description="branch, tag or commit on the hub")
-    split: str = Field("train", description="split of the hub's set to train on")
-    test_split: str | None = Field(None, description="split of the hub's set to test on, else a share is held out")
-    text: str = "text"
-    label: str = "label"
-    validation_share: float = Field(0.1, gt=0, lt=0.5)
-    test_share: float = Field(0.2, gt=0, lt=0.5, description="held out for testing where the source has no test set")
-    max_len: int = Field(256, ge=8, le=512, description="tokens; longer documents are cut, the audit counts them")
-    max_train: int | None = Field(None, ge=16, description="use only this many training documents, chosen by the seed")
-    max_test: int | None = Field(None, ge=16, description="use only this many test documents, chosen by the seed")
-
-    @model_validator(mode="after")
-    def _source_is_given(self) -> "DataConfig":
-        if self.source == "table" and self.path is None:
-            raise ValueError("data.path must name a CSV, TSV, JSONL or Parquet file: --set data.path=FILE")
-        if self.source == "hub" and self.name is None:
-            raise ValueError("data.name must be a hub name or local folder: --set data.name=NAME")
-        return self
-
-
-_FROM_SCRATCH = {"num_layers": 4, "embed_dim": 256, "num_heads": 4, "vocab_size": 8000}
-"""Sizes of a model that starts from scratch, where they are not given."""
-
-
-class ModelConfig(_Config):
-    """The classifier: its encoder, pretrained or from scratch, and how its tokens become one vector."""
-
-    pretrained: Path | Literal["minilm", "none"] = Field(
-        "minilm", description="folder in Hugging Face layout, 'minilm', or 'none' for a model from scratch"
-    )
-    num_layers: int | None = Field(None, ge=1, description="layers (pretrained=none), 4 if not given")
-    embed_dim: int | None = Field(None, ge=1, description="width (pretrained=none), 256 if not given")
-    num_heads: int | None = Field(None, ge=1, description="heads a layer (pretrained=none), 4 if not given")
-    vocab_size: int | None = Field(
-        None,
-        ge=100,
-        description="most tokens to learn from the training documents (pretrained=none), 8000 if not given",
-    )
-    pooling: Literal["mean", "first"] = "mean"
-    dropout_p: float = Field(0.1, ge=0, lt=1)
-    attention_dropout_p: float = Field(0.0, ge=0, lt=1, description="above 0 a CPU leaves the fused kernel")
-    attention_dtype: Literal["auto", "float32", "autocast"] = Field(
-        "auto", description="precision of the attention core under autocast; 'auto' is float32 on a CPU (faster there)"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_sizes(cls, values: Any) -> Any:
-        """Give a model from scratch its sizes here, so that they are printed and recorded."""
-        if not isinstance(values, dict) or values.get("pretrained") != "none":
-            return values
-        given = {name: value for name, value in values.items() if value is not None}
-        return _FROM_SCRATCH | given
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "ModelConfig":
-        given = [name for name in _FROM_SCRATCH if getattr(self, name) is not None]
-        if self.pretrained != "none" and given:
-            raise ValueError(
-                f"model.{given[0]} belongs to a model from scratch, got model.pretrained={self.pretrained}; "
-                "leave it out or set model.pretrained=none"
-            )
-        if self.embed_dim is not None and self.num_heads is not None and self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
-            )
-        return self
-
-
-class OptimConfig(_Config):
-    """AdamW with linear warm-up and decay."""
+class OptimConfig(Settings):
+    """AdamW, its learning rate over time, and what a step is made of."""
 
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(16, ge=1)
-    lr: float = Field(1e-4, gt=0)
-    head_lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-4, gt=0, description="the highest rate, reached at the end of warm-up")
+    schedule: Literal["linear", "cosine", "inverse_sqrt"] = Field(
+        "linear", description="decay after warm-up: to 0 linearly or along a cosine, or as 1/√step (Noam)"
+    )
     weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the moving average of the weights that is validated and kept; 0 for none"
+    )
 
 
-class WatchConfig(_Config):
+class WatchConfig(Settings):
     """What ``watch`` records while training: some statistics at every step, all of them now and then."""
 
     every_step: tuple[str, ...] = ("entropy", "normalized_entropy", "first_mass", "padding_mass", "output_norm")
@@ -133,19 +66,25 @@ class WatchConfig(_Config):
         return value
 
 
-class ClassifierConfig(_Config):
-    """The recipe of a text classifier."""
+class JobConfig(Settings):
+    """What every job has; each adds its ``data`` and ``model``."""
 
-    recipe: str = "text-classifier"
+    task: ClassVar[str]
+    """What the job does, as ``run.json`` and the report say it."""
+
+    recipe: str
     seed: int = 0
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 for every step")
-    check: bool = Field(True, description="prove the laws of attention on the trained encoder; takes some seconds")
-    data: DataConfig
-    model: ModelConfig = ModelConfig()
+    check: bool = Field(True, description="prove the laws of attention on the trained model; takes some seconds")
     optim: OptimConfig = OptimConfig()
     watch: WatchConfig = WatchConfig()
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where the data comes from, in a few words."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

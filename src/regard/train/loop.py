@@ -51,7 +51,7 @@ class Task(Protocol):
         """Run the model on ``batch``."""
         ...
 
-    def parameter_groups(self, optim: OptimConfig) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """Return AdamW's parameter groups with their peak learning rates."""
         ...
 
@@ -95,7 +95,7 @@ class Fit:
         self._every_s = checkpoint_every_s
         self._progress = progress
         self._interval = watching.interval
-        groups = task.parameter_groups(optim)
+        groups = task.parameter_groups()
         self._peaks = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._parameters = [parameter for group in groups for parameter in group["params"]]

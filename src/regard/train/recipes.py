@@ -3,14 +3,36 @@
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from regard._errors import ArgumentError
-from regard.train.config import ClassifierConfig
+from regard.train.classification.config import ClassifierConfig
+from regard.train.config import JobConfig
 
-__all__ = ["RECIPES", "configure", "demo", "demo_fast", "from_scratch", "text_classifier"]
+__all__ = ["RECIPES", "Recipe", "configure", "demo", "demo_fast", "from_scratch", "text_classifier"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A job with its settings.
+
+    Attributes:
+        config: the job's config class.
+        values: returns what it is made of; the docstring says what the recipe does.
+        needs: a setting without which there is nothing to train on, or None.
+    """
+
+    config: type[JobConfig]
+    values: Callable[[], dict[str, Any]]
+    needs: str | None = None
+
+    @property
+    def says(self) -> str:
+        """One line on what the recipe does."""
+        return (self.values.__doc__ or "").splitlines()[0]
 
 
 def text_classifier() -> dict[str, Any]:
@@ -43,15 +65,15 @@ def from_scratch() -> dict[str, Any]:
     }
 
 
-RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
-    "demo": demo,
-    "demo-fast": demo_fast,
-    "from-scratch": from_scratch,
-    "text-classifier": text_classifier,
+RECIPES: dict[str, Recipe] = {
+    "demo": Recipe(config=ClassifierConfig, values=demo),
+    "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
+    "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
+    "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
 }
 
 
-def configure(recipe: str, settings: Iterable[str] = ()) -> ClassifierConfig:
+def configure(recipe: str, settings: Iterable[str] = ()) -> JobConfig:
     """Return the config of ``recipe`` with ``settings`` applied.
 
     Args:
@@ -63,21 +85,22 @@ def configure(recipe: str, settings: Iterable[str] = ()) -> ClassifierConfig:
     """
     if recipe not in RECIPES:
         raise ArgumentError(f"A recipe must be one of {', '.join(RECIPES)}; got {recipe!r}.")
-    values = RECIPES[recipe]()
+    config = RECIPES[recipe].config
+    values = RECIPES[recipe].values()
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ArgumentError(f"A setting must read path=value, such as optim.lr=1e-4; got {setting!r}.")
-        _assign(values, path.strip(), text.strip())
+        _assign(values, path.strip(), text.strip(), config)
     try:
-        return ClassifierConfig.model_validate(values)
+        return config.model_validate(values)
     except ValidationError as error:
         raise ArgumentError(_sentence(error)) from error
 
 
-def _assign(values: dict[str, Any], path: str, text: str) -> None:
+def _assign(values: dict[str, Any], path: str, text: str, config: type[JobConfig]) -> None:
     *parents, last = path.split(".")
-    fields: Mapping[str, Any] = ClassifierConfig.model_fields
+    fields: Mapping[str, Any] = config.model_fields
     for name in parents:
         _known(name, fields, path)
         fields = getattr(fields[name].annotation, "model_fields", {})

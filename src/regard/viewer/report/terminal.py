@@ -10,7 +10,7 @@ from regard.records import CheckVerdict, Interval, Run, Severity
 from regard.viewer.report.numbers import plural
 from regard.viewer.report.outcome import outcome
 from regard.viewer.report.sections.headline import facts
-from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
+from regard.viewer.report.sections.scores import best, headlines, interval_text, is_lower_better, models, title
 
 __all__ = ["summary"]
 
@@ -56,13 +56,14 @@ def _models(run: Run) -> RenderableType | None:
     rows = models(run)
     if not rows:
         return Group(_line("Not evaluated yet: there is no metrics.json."), Text())
-    names = [name for name in shown_metrics(run.read("metrics")) if name in ("accuracy", "macro_f1", "auc_roc")]
+    metrics = run.read("metrics")
+    tops = {name: best(rows, name, lower_is_better=is_lower_better(metrics, name)) for name in headlines(metrics)}
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for name in names:
-        table.add_column(METRIC_NAMES[name].lower(), no_wrap=True)
+    for name in tops:
+        table.add_column(title(metrics, name).lower(), no_wrap=True)
     for row in rows[:6]:
-        table.add_row(escape(_cut(row.name)), *(_cell(row.metrics.get(name), best(rows, name)) for name in names))
+        table.add_row(escape(_cut(row.name)), *(_cell(row.metrics.get(name), top) for name, top in tops.items()))
     return Group(table, Text())
 
 

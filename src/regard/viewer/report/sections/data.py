@@ -15,7 +15,8 @@ def data(run: Run) -> dict[str, Any]:
         return {"missing": "audit.json was not written, so nothing is known about the data of this run."}
     audit = run.read("audit")
     splits = audit["splits"]
-    figures = [label_bars({name: split["labels"] for name, split in splits.items()})]
+    labelled = {name: split["labels"] for name, split in splits.items() if split.get("labels")}
+    figures = [label_bars(labelled)] if labelled else []
     lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
     first = next(iter(splits.values()))["length"]
     marks = {"median": first["median"], "95 %": first["p95"]}
@@ -27,7 +28,7 @@ def data(run: Run) -> dict[str, Any]:
         "warnings": [_unbroken(warning) for warning in audit["warnings"]],
         "figures": figures,
         "splits": [_row(name, split) for name, split in splits.items()],
-        "leaks": _leaks(audit["leaks"]),
+        "leaks": _leaks(audit.get("leaks", {})),
     }
 
 
@@ -47,8 +48,8 @@ def _row(name: str, split: dict[str, Any]) -> dict[str, str]:
     return {
         "name": name,
         "rows": count(split["num_rows"]),
-        "labels": count(len(split["labels"])),
-        "empty": count(split["num_empty"]),
+        "labels": count(len(split["labels"])) if split.get("labels") else "–",
+        "empty": count(split.get("num_empty", 0)),
         "median": count(length["median"]),
         "p95": count(length["p95"]),
         "longest": count(length["max"]),

@@ -7,9 +7,12 @@ import numpy as np
 from regard.records import ModelScore, Run
 from regard.viewer.report.charts import MAX_CLASSES, confusion_matrix, reliability_diagram
 from regard.viewer.report.numbers import count, duration, number, percent
-from regard.viewer.report.sections.scores import METRIC_NAMES, best, interval_text, models, shown_metrics
+from regard.viewer.report.sections.scores import best, interval_text, is_lower_better, models, shown_metrics, title
 
 __all__ = ["evaluation"]
+
+_SHARES = ("accuracy", "exact_match", "token_accuracy")
+"""Metrics between 0 and 1 whose differences are told in percentage points."""
 
 
 def evaluation(run: Run) -> dict[str, Any]:
@@ -19,27 +22,38 @@ def evaluation(run: Run) -> dict[str, Any]:
     metrics = run.read("metrics")
     rows = models(run)
     columns = shown_metrics(metrics)
+    tops = {name: best(rows, name, lower_is_better=is_lower_better(metrics, name)) for name in columns}
     notes: list[str] = []
     return {
-        "columns": [METRIC_NAMES.get(name, name.replace("_", " ")) for name in columns],
-        "rows": [_row(row, index, columns, rows, notes) for index, row in enumerate(rows)],
+        "columns": [title(metrics, name) for name in columns],
+        "rows": [_row(row, index, tops, notes) for index, row in enumerate(rows)],
         "notes": notes,
-        "comparison": _comparison(metrics.get("comparison"), rows),
-        "classes": metrics["per_class"],
-        "weakest": min((one["f1"] for one in metrics["per_class"]), default=None),
-        "confusion": confusion_matrix(metrics["confusion"], metrics["labels"]) if _fits(metrics) else None,
-        "mistakes": _mistakes(metrics["confusion"], metrics["labels"]),
-        "reliability": _reliability(metrics, rows),
+        "small": [title(metrics, name) for name in columns if is_lower_better(metrics, name)],
+        "comparison": _comparison(metrics, rows),
+        "classes": _classes(metrics, rows),
         "method": metrics["method"],
         "split": metrics["split"],
+        "unit": metrics.get("unit", "documents"),
         "num_rows": count(metrics["num_rows"]),
-        "num_labels": len(metrics["labels"]),
     }
 
 
-def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore], notes: list[str]) -> dict[str, Any]:
+def _classes(metrics: dict[str, Any], rows: list[ModelScore]) -> dict[str, Any] | None:
+    """Return what is known of each class; None where there are none."""
+    if "per_class" not in metrics:
+        return None
+    return {
+        "number": len(metrics["labels"]),
+        "rows": metrics["per_class"],
+        "confusion": confusion_matrix(metrics["confusion"], metrics["labels"]) if _fits(metrics) else None,
+        "mistakes": _mistakes(metrics["confusion"], metrics["labels"]),
+        "reliability": _reliability(metrics, rows),
+    }
+
+
+def _row(row: ModelScore, index: int, tops: dict[str, float | None], notes: list[str]) -> dict[str, Any]:
     cells = []
-    for name in columns:
+    for name, top in tops.items():
         interval = row.metrics.get(name)
         value, ends = interval_text(interval)
         known = interval is not None and interval.value is not None
@@ -51,7 +65,7 @@ def _row(row: ModelScore, index: int, columns: list[str], rows: list[ModelScore]
                 "value": value,
                 "ends": ends,
                 "has_ends": interval is not None and interval.low is not None,
-                "best": known and interval is not None and interval.value == best(rows, name),
+                "best": known and interval is not None and interval.value == top,
                 "note": notes.index(note) + 1 if note else None,
             }
         )
@@ -76,7 +90,8 @@ def _value(name: str, value: Any) -> str:
     return number(value, 4) if isinstance(value, float) else str(value)
 
 
-def _comparison(comparison: dict[str, Any] | None, rows: list[ModelScore]) -> dict[str, str] | None:
+def _comparison(metrics: dict[str, Any], rows: list[ModelScore]) -> dict[str, str] | None:
+    comparison = metrics.get("comparison")
     if comparison is None or not rows:
         return None
     low, high, difference = comparison["low"], comparison["high"], comparison["difference"]
@@ -89,12 +104,15 @@ def _comparison(comparison: dict[str, Any] | None, rows: list[ModelScore]) -> di
     else:
         meaning, tone = "chance alone could make this difference", "fair"
     known = low is not None and high is not None
+    told = _points if comparison["metric"] in _SHARES else _signed
     return {
         "against": comparison["against"],
         "model": rows[0].name,
-        "metric": METRIC_NAMES.get(comparison["metric"], comparison["metric"]).lower(),
-        "difference": _points(difference),
-        "interval": f"{_points(low)} to {_points(high)}" if known else "undefined",
+        "metric": title(metrics, comparison["metric"]),
+        "unit": "points of " if comparison["metric"] in _SHARES else "",
+        "better": "lower" if is_lower_better(metrics, comparison["metric"]) else "",
+        "difference": told(difference),
+        "interval": f"{told(low)} to {told(high)}" if known else "undefined",
         "meaning": meaning,
         "tone": tone,
     }
@@ -103,6 +121,10 @@ def _comparison(comparison: dict[str, Any] | None, rows: list[ModelScore]) -> di
 def _points(share: float) -> str:
     """Return a difference of shares in percentage points, with its sign."""
     return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.4g}".replace("-", "−")
 
 
 def _fits(metrics: dict[str, Any]) -> bool:

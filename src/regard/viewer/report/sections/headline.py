@@ -8,11 +8,9 @@ from regard.records import Run
 from regard.viewer.report.charts import interval_plot
 from regard.viewer.report.numbers import count, duration, percent
 from regard.viewer.report.outcome import outcome
-from regard.viewer.report.sections.scores import METRIC_NAMES, interval_text, models, whiskers
+from regard.viewer.report.sections.scores import headlines, interval_text, is_lower_better, models, title, whiskers
 
 __all__ = ["facts", "headline"]
-
-_HEADLINES = ("accuracy", "macro_f1", "auc_roc")
 
 
 def headline(run: Run) -> dict[str, Any]:
@@ -35,15 +33,18 @@ def facts(run: Run) -> list[tuple[str, str, str]]:
 
 def _metrics(run: Run) -> list[dict[str, Any]]:
     rows = models(run)
+    if not rows:
+        return []
+    metrics = run.read("metrics")
     shown = []
-    for name in _HEADLINES:
-        if rows and (interval := rows[0].metrics.get(name)) is not None and interval.value is not None:
+    for name in headlines(metrics):
+        if (interval := rows[0].metrics.get(name)) is not None and interval.value is not None:
             value, ends = interval_text(interval)
-            drawn = whiskers(rows, name)
-            title = METRIC_NAMES[name]
-            plot = interval_plot(drawn, title=title)
+            drawn = whiskers(rows, name, lower_is_better=is_lower_better(metrics, name))
+            told = title(metrics, name)
+            plot = interval_plot(drawn, title=told)
             keys = [{"name": one.name, "style": one.style, "value": f"{one.value:.3f}"} for one in drawn]
-            shown.append({"title": title, "value": value, "interval": ends, "plot": plot, "keys": keys})
+            shown.append({"title": told, "value": value, "interval": ends, "plot": plot, "keys": keys})
     return shown
 
 
@@ -51,7 +52,7 @@ def _split(run: Run) -> str:
     if not run.has("metrics"):
         return ""
     metrics = run.read("metrics")
-    return f"{metrics['split']} set, {count(metrics['num_rows'])} documents"
+    return f"{metrics['split']} set, {count(metrics['num_rows'])} {metrics.get('unit', 'documents')}"
 
 
 def _subject(run: Run) -> list[tuple[str, str, str]]:

@@ -5,17 +5,10 @@ from typing import Any
 from regard.records import Interval, ModelScore, Run
 from regard.viewer.report.charts import Whisker
 
-__all__ = ["METRIC_NAMES", "best", "interval_text", "models", "shown_metrics", "whiskers"]
+__all__ = ["best", "headlines", "interval_text", "is_lower_better", "models", "shown_metrics", "title", "whiskers"]
 
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "macro_precision": "Macro precision",
-    "macro_recall": "Macro recall",
-    "macro_f1": "Macro F1",
-    "auc_roc": "AUC-ROC",
-    "calibration_error": "Calibration error",
-}
-_LOWER_IS_BETTER = {"calibration_error"}
+_HEADLINES = ("accuracy", "macro_f1", "auc_roc")
+_NUM_HEADLINES = 3
 
 
 def models(run: Run) -> list[ModelScore]:
@@ -31,6 +24,22 @@ def shown_metrics(metrics: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*(name for name in metrics["metric_order"] if name in named), *named]))
 
 
+def title(metrics: dict[str, Any], name: str) -> str:
+    """Return what a person calls the metric ``name``."""
+    return str(metrics.get("titles", {}).get(name, name.replace("_", " ").capitalize()))
+
+
+def is_lower_better(metrics: dict[str, Any], name: str) -> bool:
+    """Whether a small value of ``name`` is a good one, as of a loss."""
+    return name in metrics.get("lower_is_better", ())
+
+
+def headlines(metrics: dict[str, Any]) -> list[str]:
+    """Return the few metrics that stand on the first screen."""
+    shown = shown_metrics(metrics)
+    return [name for name in _HEADLINES if name in shown] or shown[:_NUM_HEADLINES]
+
+
 def interval_text(interval: Interval | None, digits: int = 3) -> tuple[str, str]:
     """Return the value and its interval as text; a dash and the reason where it is undefined."""
     if interval is None or interval.value is None:
@@ -40,22 +49,22 @@ def interval_text(interval: Interval | None, digits: int = 3) -> tuple[str, str]
     return f"{interval.value:.{digits}f}", f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
 
 
-def best(rows: list[ModelScore], metric: str) -> float | None:
+def best(rows: list[ModelScore], metric: str, *, lower_is_better: bool) -> float | None:
     """Return the best value of ``metric`` among the models."""
     values = [found.value for row in rows if (found := row.metrics.get(metric)) and found.value is not None]
     if not values:
         return None
-    return min(values) if metric in _LOWER_IS_BETTER else max(values)
+    return min(values) if lower_is_better else max(values)
 
 
-def whiskers(rows: list[ModelScore], metric: str) -> list[Whisker]:
-    """Return the models that have ``metric``, for an interval plot; a majority class far below is left out."""
+def whiskers(rows: list[ModelScore], metric: str, *, lower_is_better: bool) -> list[Whisker]:
+    """Return the models that have ``metric``, for an interval plot; a naive baseline far behind is left out."""
     found = [(index, row, row.metrics[metric]) for index, row in enumerate(rows) if metric in row.metrics]
     known = [(index, row, one, one.value) for index, row, one in found if one.value is not None]
-    top = max((value for *_, value in known), default=0.0)
+    top = best(rows, metric, lower_is_better=lower_is_better) or 0.0
     return [
         Whisker(name=row.name, value=value, low=one.low, high=one.high, style=f"s{index + 1}")
         for index, row, one, value in known
         # An axis that reaches down to the majority class leaves no room to compare the others.
-        if index == 0 or value > 0.8 * top
+        if index == 0 or (value < 1.25 * top if lower_is_better else value > 0.8 * top)
     ]

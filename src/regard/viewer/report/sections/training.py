@@ -14,6 +14,8 @@ __all__ = ["layer_style", "training"]
 
 _Floats = npt.NDArray[np.float64]
 _LAYER_COLOURS = 8
+_NOT_METRICS = ("time", "level", "event", "step", "epoch", "loss")
+_CALLED = {"macro_f1": "macro F1", "bleu": "BLEU", "chrf": "chrF"}
 
 
 def training(run: Run) -> dict[str, Any]:
@@ -56,12 +58,13 @@ def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
 
 def _validation(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     events = list(run.events("validation"))
-    named = [("accuracy", "accuracy", "s1"), ("macro_f1", "macro F1", "s2")]
+    fields = dict.fromkeys(name for event in events for name in event if name not in _NOT_METRICS)
     lines = []
-    for field, name, style in named:
+    for number, field in enumerate(fields):
         curve = _curve(events, field)
         if curve is not None:
-            lines.append(Line(name=name, x=curve[0], y=curve[1], style=style, points=True))
+            name = _CALLED.get(field, field.replace("_", " "))
+            lines.append(Line(name=name, x=curve[0], y=curve[1], style=f"s{number + 1}", points=True))
     if not lines:
         return None
     return line_chart(lines, title="Validation", x_range=(steps[0]["step"], steps[-1]["step"]))

@@ -10,8 +10,9 @@ import pytest
 from regard import RegardError
 from regard.data import Tokenizer, train_wordpiece
 from regard.records import Run
-from regard.train import DataConfig, Silent
-from regard.train.corpus import Corpus, build_corpus
+from regard.train import Silent
+from regard.train.classification.config import DataConfig
+from regard.train.classification.corpus import Corpus, build_corpus
 
 ROWS = [
     (f"topic {number % 2}", f"document {number} about subject {number % 7} and {number % 5}") for number in range(40)

@@ -21,7 +21,7 @@ from regard.data import (
     split_documents,
 )
 from regard.records import Run
-from regard.train.config import DataConfig
+from regard.train.classification.config import DataConfig
 from regard.train.progress import Progress
 
 __all__ = ["Corpus", "EncodedSplit", "build_corpus"]

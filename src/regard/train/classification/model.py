@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from regard.models import Bert, BertConfig, BertForSequenceClassification, load_bert, minilm_folder
-from regard.train.config import ModelConfig
+from regard.train.classification.config import ModelConfig
 
 __all__ = ["model_name", "new_classifier", "pretrained_folder"]
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from regard.data import LengthGroupedBatches, collate, sorted_batches
 from regard.evaluate import accuracy, f1, macro, tally
 from regard.models import BertForSequenceClassification
-from regard.train.config import OptimConfig
-from regard.train.corpus import Corpus, EncodedSplit
+from regard.train.classification.config import ClassifierOptim
+from regard.train.classification.corpus import Corpus, EncodedSplit
 from regard.train.hardware import Hardware
 from regard.train.loop import BatchLoss
 
@@ -28,7 +28,7 @@ class ClassifierTask:
     Args:
         model: gives logits (batch, classes).
         corpus: encoded splits.
-        batch_size: documents in a training batch.
+        optim: batch size, learning rates and weight decay.
         seed: of the batches.
         hardware: device and autocast type.
         pad_id: token number of padding.
@@ -39,19 +39,20 @@ class ClassifierTask:
         model: BertForSequenceClassification,
         corpus: Corpus,
         *,
-        batch_size: int,
+        optim: ClassifierOptim,
         seed: int,
         hardware: Hardware,
         pad_id: int,
     ) -> None:
         self.model = model.to(hardware.device)
         self._corpus = corpus
+        self._optim = optim
         self._train = corpus.splits["train"]
         self._targets = torch.tensor(self._train.targets)
         self._hardware = hardware
         self._pad_id = pad_id
         lengths = [len(ids) for ids in self._train.ids]
-        self._batches = LengthGroupedBatches(lengths, batch_size=batch_size, seed=seed)
+        self._batches = LengthGroupedBatches(lengths, batch_size=optim.batch_size, seed=seed)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return batches of similar length: little padding, random order."""
@@ -64,12 +65,12 @@ class ClassifierTask:
         loss = F.cross_entropy(logits.float(), targets)
         return BatchLoss(loss=loss, num_tokens=int(mask.sum()), num_cells=mask.numel())
 
-    def parameter_groups(self, optim: OptimConfig) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups: the pretrained encoder and the new head, each with and without weight decay.
 
         Biases and normalisation weights, the parameters of one axis, do not decay.
         """
-        groups: list[dict[str, Any]] = []
+        optim, groups = self._optim, []
         for module, lr in ((self.model.bert, optim.lr), (self.model.classifier, optim.head_lr)):
             for decays in (True, False):
                 parameters = [p for p in module.parameters() if p.requires_grad and (p.ndim > 1) == decays]

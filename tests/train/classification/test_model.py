@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from regard.models import Bert, BertConfig, BertForSequenceClassification, load_bert, save_bert
-from regard.train import ModelConfig
-from regard.train.model import model_name, new_classifier, pretrained_folder
+from regard.train.classification.config import ModelConfig
+from regard.train.classification.model import model_name, new_classifier, pretrained_folder
 
 SCRATCH = ModelConfig(pretrained="none", num_layers=2, embed_dim=24, num_heads=3, dropout_p=0.2, pooling="first")
 

@@ -1,0 +1,1 @@
+"""The job of a text classifier: its config, documents, model, task, and the trained model opened again."""
