@@ -202,6 +202,7 @@ def _metrics(**fields):
 UNSEEN = {"layer": "encoder.layer.2.attention", "seen": False, "calls": 0, "reason": "it computes its own softmax"}
 UNDEFINED = {"value": None, "low": None, "high": None, "note": "undefined: no row of 'ship'"}
 
+
 def _naive_is_level(records):
     records.info["task"] = "forecasting"
     records.files["metrics"]["comparison"]["low"] = -0.01

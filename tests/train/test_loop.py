@@ -1,6 +1,7 @@
 """The loop is watched at every step, and a stopped run goes on to the same end."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from regard import RegardError
 from regard._errors import NumericError
 from regard.modules import MultiHeadAttention
 from regard.records import Run, Status
-from regard.train import BatchLoss, Fit, OptimConfig, Silent, WatchConfig, linear_schedule
+from regard.train import BatchLoss, Fit, OptimConfig, Silent, WatchConfig
 
 OPTIM = OptimConfig(epochs=3, lr=1e-2)
 WATCHING = WatchConfig(every_step=("entropy", "output_norm"), sometimes=("max_weight",), interval=3)
@@ -67,8 +68,11 @@ class TinyTask:
             return {"loss": float((self.model(self.inputs) - self.inputs.sum(-1)).square().mean())}
 
 
-def fit(run: Run, task: TinyTask, every_s: float = 1e9, watching: WatchConfig = WATCHING) -> dict[str, Any]:
-    job = Fit(task, run=run, optim=OPTIM, watching=watching, checkpoint_every_s=every_s, progress=Silent())
+def fit(
+    run: Run, task: TinyTask, every_s: float = 1e9, watching: WatchConfig = WATCHING, **optim: Any
+) -> dict[str, Any]:
+    changed = OPTIM.model_copy(update=optim)
+    job = Fit(task, run=run, optim=changed, watching=watching, checkpoint_every_s=every_s, progress=Silent())
     return job.run()
 
 
@@ -172,6 +176,43 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path: Path) -> N
     assert list(run.events("step"))[-1]["loss"] is None
 
 
+def test_batches_of_one_step_are_one_large_batch(tmp_path: Path) -> None:
+    class Twice(TinyTask):
+        """Every batch of the tiny task in two unequal parts."""
+
+        def batches(self, epoch: int) -> list[list[int]]:
+            return [part for batch in super().batches(epoch) for part in (batch[:1], batch[1:])]
+
+        def loss(self, batch: Sequence[int]) -> BatchLoss:
+            return replace(super().loss(batch), weight=len(batch))
+
+    losses, tasks = [], (TinyTask(), Twice())
+    for accumulate, task in enumerate(tasks, start=1):
+        task.model.get_submodule("drop").p = 0.0  # type: ignore[assignment]
+        run = Run.create(tmp_path / str(accumulate), recipe="tiny")
+        fit(run, task, accumulate=accumulate)
+        losses.append([event["loss"] for event in run.events("step")])
+    assert len(losses[0]) == 15
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_average_of_the_weights_is_validated_and_kept_and_survives_a_stop(tmp_path: Path) -> None:
+    runs = [Run.create(tmp_path / name, recipe="tiny") for name in ("plain", "whole", "stopped")]
+    fit(runs[0], plain := TinyTask())
+    fit(runs[1], whole := TinyTask(), ema=0.8)
+    stopped = TinyTask()
+    stopped.stop_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        fit(runs[2], stopped, ema=0.8)
+    resumed = TinyTask()
+    fit(Run.open(runs[2].folder), resumed, ema=0.8)
+    assert [event["loss"] for event in runs[0].events("step")] == [event["loss"] for event in runs[1].events("step")]
+    assert trace(runs[1]) == trace(runs[2])
+    assert whole.validate() == resumed.validate()
+    assert whole.validate()["loss"] == list(runs[1].events("validation"))[-1]["loss"]
+    assert whole.validate() != plain.validate()
+
+
 def test_a_guarded_run_is_the_same_run(whole: Run, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "guarded", recipe="tiny")
     fit(run, TinyTask(), watching=WATCHING.model_copy(update={"guard": "raise"}))
@@ -188,13 +229,6 @@ def test_a_guarded_run_ends_where_attention_is_not_finite(tmp_path: Path) -> Non
         fit(run, task, watching=WATCHING.model_copy(update={"guard": "raise"}))
     assert Run.open(run.folder).info.status is Status.FAILED
     assert list(run.events("step")) == []
-
-
-def test_schedule_warms_up_and_ends_at_zero() -> None:
-    factors = [linear_schedule(step, 10, 2) for step in range(1, 11)]
-    assert factors[:3] == [0.5, 1.0, 1.0]
-    assert factors[-1] == pytest.approx(1 / 8)
-    assert factors[2:] == sorted(factors[2:], reverse=True)
 
 
 RECORDED = WATCHING.model_copy(update={"tensorboard": True, "plotjuggler": True})

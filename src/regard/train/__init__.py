@@ -11,9 +11,10 @@ from regard.train.config import JobConfig, OptimConfig, WatchConfig
 from regard.train.hardware import Hardware, choose_hardware
 from regard.train.job import Job
 from regard.train.jobs import make_job
-from regard.train.loop import BatchLoss, Fit, Task, linear_schedule
+from regard.train.loop import BatchLoss, Fit, Task
 from regard.train.progress import Progress, Silent
 from regard.train.recipes import RECIPES, Recipe, configure
+from regard.train.schedule import learning_rate_factor
 
 __all__ = [
     "RECIPES",
@@ -32,7 +33,7 @@ __all__ = [
     "WatchConfig",
     "choose_hardware",
     "configure",
-    "linear_schedule",
+    "learning_rate_factor",
     "load_checkpoint",
     "make_job",
     "save_checkpoint",

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,23 +15,34 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from regard._errors import NumericError, TrainingError
 from regard.observe import Guard, View, guard, merge_coverage, watch
 from regard.records import Run, Status
+from regard.train.average import WeightAverage
 from regard.train.checkpoint import load_checkpoint, save_checkpoint
 from regard.train.config import OptimConfig, WatchConfig
 from regard.train.gradients import GradientProbe
 from regard.train.interruption import Interruption
 from regard.train.progress import Progress
 from regard.train.recording import RunRecorders
+from regard.train.schedule import learning_rate_factor
 
-__all__ = ["BatchLoss", "Fit", "Task", "linear_schedule"]
+__all__ = ["BatchLoss", "Fit", "Task"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLoss:
-    """Mean loss of a batch, its real tokens, and its cells including padding."""
+    """Mean loss of a batch, and what it is a mean over.
+
+    Attributes:
+        loss: a scalar.
+        num_tokens: real tokens that the model read.
+        num_cells: tokens including padding.
+        weight: how many things ``loss`` is the mean over, such as target tokens, for batches that make one step
+            together: the step's loss is then the mean over the things of all.
+    """
 
     loss: Tensor
     num_tokens: int
     num_cells: int
+    weight: int = 1
 
 
 @runtime_checkable
@@ -58,13 +69,6 @@ class Task(Protocol):
     def validate(self) -> dict[str, float]:
         """Measure the model on the validation set."""
         ...
-
-
-def linear_schedule(step: int, total: int, warmup: int) -> float:
-    """Return the factor of the peak learning rate at ``step`` (from 1): linear warm-up, then linear decay to 0."""
-    if step <= warmup:
-        return step / max(warmup, 1)
-    return (total - step + 1) / (total - warmup)
 
 
 class Fit:
@@ -97,8 +101,9 @@ class Fit:
         self._interval = watching.interval
         groups = task.parameter_groups()
         self._peaks = [group["lr"] for group in groups]
-        self._optimizer = torch.optim.AdamW(groups, fused=True)
+        self._optimizer = torch.optim.AdamW(groups, betas=optim.betas, fused=True)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._average = WeightAverage(self._parameters, optim.ema) if optim.ema else None
         self._gradients = GradientProbe(task.model)
         self._recorder = RunRecorders(run, watching)
         every = dict.fromkeys(watching.every_step, 1) | dict.fromkeys(watching.sometimes, watching.interval)
@@ -111,7 +116,7 @@ class Fit:
             recorder=self._recorder,
         )
         self._guard: Guard | None = None if watching.guard == "off" else guard(task.model, on=watching.guard)
-        self._per_epoch = len(task.batches(0))
+        self._per_epoch = -(-len(task.batches(0)) // optim.accumulate)
         self._total = self._per_epoch * optim.epochs
         self._step = 0
         self._state: dict[str, Any] = {"wall_s": 0.0, "cpu_s": 0.0, "tokens": 0, "watch_s": 0.0, "kernels": {}}
@@ -124,7 +129,7 @@ class Fit:
         return self._watch.view
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, from the checkpoint if there is one.
+        """Train to the end, from the checkpoint if there is one; then the model holds the average, if one is kept.
 
         Returns:
             Totals over all processes that worked on this run: ``steps``, ``tokens``, ``kernels``, ``coverage`` and the
@@ -155,6 +160,8 @@ class Fit:
         finally:
             self._progress.stop()
             self._recorder.close()
+        if self._average is not None:
+            self._average.swap()
         return {"steps": self._total, **self._state}
 
     def _resume(self) -> None:
@@ -165,41 +172,43 @@ class Fit:
             self._checkpoint_path, model=self._task.model, optimizer=self._optimizer
         )
         self._coverage_before = self._state["coverage"]
+        if self._average is not None:
+            self._average.restore(self._state.pop("average"))
         self._run.truncate(self._step)
         self._run.event("resume", step=self._step)
         self._progress.say(f"Going on from the checkpoint at step {self._step} of {self._total}.")
 
     def _epoch(self, interruption: Interruption, clock: "_Clock") -> None:
-        epoch, position = divmod(self._step, self._per_epoch)
+        epoch, done = divmod(self._step, self._per_epoch)
         batches = self._task.batches(epoch)
         self._task.model.train()
         with self._watch as view, self._guard or nullcontext() as guarding:
-            for batch in batches[position:]:
+            for position in range(done, self._per_epoch):
                 view.at(self._step + 1)
                 if guarding is not None:
                     guarding.at(self._step + 1)
-                self._train_step(epoch, batch)
+                first = position * self._optim.accumulate
+                self._train_step(epoch, batches[first : first + self._optim.accumulate])
                 if interruption.requested:
                     self._interrupt(clock)
                 if clock.since_checkpoint() >= self._every_s and self._step % self._per_epoch:
                     self._checkpoint(clock)
 
-    def _train_step(self, epoch: int, batch: Sequence[int]) -> None:
+    def _train_step(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
         began = time.perf_counter()
         step = self._step + 1
-        factor = linear_schedule(step, self._total, round(self._total * self._optim.warmup_share))
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * factor
-        result = self._task.loss(batch)
-        result.loss.backward()
+        self._set_learning_rate(step)
+        result = self._backward(batches)
         if (step - 1) % self._interval == 0:
             self._run.event("gradients", step=step, layers=self._gradients.read())
         norm = self._clip()
-        loss = float(result.loss.detach())
+        loss = float(result.loss)
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._diverged(step, epoch, loss, norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        if self._average is not None:
+            self._average.update(step)
         self._step = step
         self._state["tokens"] += result.num_tokens
         speed = result.num_tokens / (time.perf_counter() - began)
@@ -215,6 +224,34 @@ class Fit:
             padding_share=round(1.0 - result.num_tokens / result.num_cells, 6),
         )
         self._progress.advance(loss=loss, tokens=float(result.num_tokens))
+
+    def _set_learning_rate(self, step: int) -> None:
+        warmup = round(self._total * self._optim.warmup_share)
+        factor = learning_rate_factor(self._optim.schedule, step, total=self._total, warmup=warmup)
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+    def _backward(self, batches: Sequence[Sequence[int]]) -> BatchLoss:
+        """Leave the gradient of the mean over all ``batches`` in the parameters."""
+        if len(batches) == 1:
+            result = self._task.loss(batches[0])
+            result.loss.backward()
+            return replace(result, loss=result.loss.detach())
+        results = []
+        for batch in batches:
+            result = self._task.loss(batch)
+            (result.loss * result.weight).backward()
+            results.append(replace(result, loss=result.loss.detach()))
+        weight = sum(result.weight for result in results)
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(weight)
+        return BatchLoss(
+            loss=torch.stack([result.loss * result.weight for result in results]).sum() / weight,
+            num_tokens=sum(result.num_tokens for result in results),
+            num_cells=sum(result.num_cells for result in results),
+            weight=weight,
+        )
 
     def _clip(self) -> float:
         """Return the norm of the whole gradient and cut it to ``clip_norm``; a smaller one is not even touched."""
@@ -235,7 +272,8 @@ class Fit:
 
     def _validate(self) -> None:
         self._task.model.eval()
-        metrics = self._task.validate()
+        with self._average.in_place() if self._average is not None else nullcontext():
+            metrics = self._task.validate()
         epoch = self._step // self._per_epoch
         fields: dict[str, Any] = {"epoch": epoch, **metrics}
         self._run.event("validation", step=self._step, **fields)
@@ -263,7 +301,7 @@ class Fit:
             step=self._step,
             model=self._task.model,
             optimizer=self._optimizer,
-            state=self._state,
+            state=self._state if self._average is None else {**self._state, "average": self._average.state()},
         )
         self._run.event("checkpoint", step=self._step)
 
