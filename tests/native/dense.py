@@ -119,7 +119,7 @@ class Dense:
         return self._rounded(self.weights @ self.value, self._output_error())
 
     def _output_error(self) -> Tensor:
-        relative = self.unit + _sum_error(self.kv_len)
+        relative = self.unit + _sum_error(self.kv_len, alike=self.given_value.stride(2) == 0)
         return (self.weight_error * (1 + self.unit) + relative * self.weights) @ self.value.abs()
 
     def _rounded(self, exact: Tensor, error: Tensor) -> Answer:
@@ -271,6 +271,9 @@ class Dense:
         return (first_error + exact * total_error) / (total - total_error).clamp_min(0.0)
 
 
-def _sum_error(count: int) -> float:
-    """Return the relative error of a sum of ``count`` products: errors partly cancel, so that it grows as √count."""
-    return (3 + math.sqrt(count) / 2) * _UNIT
+def _sum_error(count: int, *, alike: bool = False) -> float:
+    """Return the relative error of a sum of ``count`` products: errors partly cancel, so that it grows as √count.
+
+    Those of ``alike`` products, as of one value for all keys, are the same again and again: it grows as the count.
+    """
+    return (3 + (count if alike else math.sqrt(count)) / 2) * _UNIT
