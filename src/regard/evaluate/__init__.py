@@ -9,6 +9,7 @@ from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majorit
 from regard.evaluate.bootstrap import NUM_RESAMPLES, percentile_interval, resample_counts
 from regard.evaluate.calibration import Reliability, calibration_error, reliability
 from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1, macro, precision, recall, tally
+from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
@@ -20,6 +21,7 @@ __all__ = [
     "METRIC_ORDER",
     "NUM_RESAMPLES",
     "Metric",
+    "NGram",
     "Predictions",
     "Reliability",
     "RowSums",
