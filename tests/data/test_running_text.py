@@ -41,7 +41,7 @@ def test_the_splits_are_the_text_in_its_order() -> None:
     splits = split_text(text, validation_share=0.05, test_share=0.1)
     assert "".join(splits[name] for name in ("train", "validation", "test")) == text
     assert [len(splits[name]) for name in ("train", "validation", "test")] == [850, 50, 100]
-    with pytest.raises(RegardError, match=r"leave characters for train, validation and test, got 0\.5 and 0\.5 of 1000"):
+    with pytest.raises(RegardError, match=r"train, validation and test, got 0\.5 and 0\.5 of 1000"):
         split_text(text, validation_share=0.5, test_share=0.5)
 
 
