@@ -328,3 +328,19 @@ def test_a_killed_run_from_scratch_goes_on_with_the_vocabulary_that_it_had(news_
     assert any(Run.open(killed).events("resume"))
     assert losses(killed) == losses(whole)
     assert metrics_of(killed) == metrics_of(whole)
+
+
+def test_torchrun_trains_one_run_in_two_processes(news_file: Path, tiny_pretrained: Path, tmp_path: Path) -> None:
+    steps = ["optim.accumulate=2", "model.dropout_p=0", "check=false", "precision=float32"]
+    arguments = ["train", "text-classifier", *settings(news_file, tiny_pretrained, *steps)]
+    launchers = {
+        "alone": [sys.executable, "-m", "regard"],
+        "both": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "regard"],
+    }
+    for name, launcher in launchers.items():
+        command = [*launcher, *arguments, "--out", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "both") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert {path.name for path in (tmp_path / "both").iterdir()} == FILES - {"checks.json"}
+    assert Run.open(tmp_path / "both").info.status is Status.FINISHED

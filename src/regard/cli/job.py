@@ -1,6 +1,7 @@
 """The main job, stage by stage: data, train, evaluate, diagnose, check, ready, report."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from regard.cli.process import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
 from regard.records import Run, Status
-from regard.train import JobConfig, make_job
+from regard.train import JobConfig, Ranks, join_ranks, make_job
 from regard.viewer import summary, write_report
 
 __all__ = ["run_job"]
 
 
-def run_job(config: JobConfig, folder: Path, *, fresh: bool = False) -> Run:
+def run_job(config: JobConfig, folder: Path, *, fresh: bool = False) -> None:
     """Run every stage of ``config`` in ``folder``, or go on where an earlier process stopped.
+
+    Started by ``torchrun``, all processes train; the first one alone writes, evaluates and judges.
 
     Args:
         config: the recipe.
@@ -32,14 +35,33 @@ def run_job(config: JobConfig, folder: Path, *, fresh: bool = False) -> Run:
     Raises:
         RecordError: the folder holds a run of another config, or something that is no run.
     """
+    with join_ranks() as ranks:
+        if ranks.is_first:
+            _run_job(config, folder, fresh, ranks)
+        else:
+            _take_part(config, ranks)
+
+
+def _take_part(config: JobConfig, ranks: Ranks) -> None:
+    """Train along with the first rank; nothing of it is kept."""
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        if ranks.from_first(None):
+            job = make_job(config, Run.create(folder, recipe=config.recipe, task=config.task))
+            job.prepare()
+            job.train()
+
+
+def _run_job(config: JobConfig, folder: Path, fresh: bool, ranks: Ranks) -> None:
     console = Console(highlight=False)
     run = _open(config, folder, fresh)
+    ranks.from_first(not run.finished and next(run.events("trained"), None) is None)
     if run.finished:
         console.print(f"{folder} holds this run, finished; --fresh trains it again.\n")
         if not (folder / "report.html").exists():
             _conclude(console, run)
         console.print(summary(run))
-        return run
+        return
     keep_freed_memory()
     run.update(status=Status.RUNNING, message=None)
     progress = ConsoleProgress(console)
@@ -63,7 +85,6 @@ def run_job(config: JobConfig, folder: Path, *, fresh: bool = False) -> Run:
     _conclude(console, run)
     console.print()
     console.print(summary(run))
-    return run
 
 
 def _conclude(console: Console, run: Run) -> None:

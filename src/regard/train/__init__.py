@@ -13,6 +13,7 @@ from regard.train.job import Job
 from regard.train.jobs import make_job
 from regard.train.loop import BatchLoss, Fit, Task
 from regard.train.progress import Progress, Silent
+from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
 
@@ -27,12 +28,14 @@ __all__ = [
     "JobConfig",
     "OptimConfig",
     "Progress",
+    "Ranks",
     "Recipe",
     "Silent",
     "Task",
     "WatchConfig",
     "choose_hardware",
     "configure",
+    "join_ranks",
     "learning_rate_factor",
     "load_checkpoint",
     "make_job",

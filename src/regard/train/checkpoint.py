@@ -11,7 +11,7 @@ from torch import nn
 from regard._errors import RecordError
 from regard.records import atomic_path
 
-__all__ = ["CHECKPOINT_VERSION", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT_VERSION", "load_checkpoint", "read_checkpoint", "restore_checkpoint", "save_checkpoint"]
 
 CHECKPOINT_VERSION = 1
 
@@ -39,6 +39,15 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Opti
     Raises:
         RecordError: the file is damaged or of another version.
     """
+    return restore_checkpoint(read_checkpoint(path), model=model, optimizer=optimizer)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of what ``save_checkpoint`` wrote, in the host's memory.
+
+    Raises:
+        RecordError: the file is damaged or of another version.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -51,6 +60,13 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Opti
             f"{path} must be a checkpoint of version {CHECKPOINT_VERSION}, got version {version}; "
             "go on with the regard that wrote it, or start over with --fresh."
         )
+    return dict(content)
+
+
+def restore_checkpoint(
+    content: Mapping[str, Any], *, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
+    """Put the content of a checkpoint back; return its step and ``state``."""
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["random"])

@@ -112,6 +112,7 @@ class Job(ABC, Generic[_Config, _Model]):
             watching=self._config.watch,
             checkpoint_every_s=self._config.checkpoint_every_s,
             progress=self._progress,
+            seed=self._config.seed,
         )
         began = np.array([time.perf_counter(), time.process_time()])
         totals = fit.run()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -16,11 +17,12 @@ from regard._errors import NumericError, TrainingError
 from regard.observe import Guard, View, guard, merge_coverage, watch
 from regard.records import Run, Status
 from regard.train.average import WeightAverage
-from regard.train.checkpoint import load_checkpoint, save_checkpoint
+from regard.train.checkpoint import read_checkpoint, restore_checkpoint, save_checkpoint
 from regard.train.config import OptimConfig, WatchConfig
 from regard.train.gradients import GradientProbe
 from regard.train.interruption import Interruption
 from regard.train.progress import Progress
+from regard.train.ranks import Ranks, SharedRecorder
 from regard.train.recording import RunRecorders
 from regard.train.schedule import learning_rate_factor
 
@@ -81,6 +83,10 @@ class Fit:
         watching: what to record of attention.
         checkpoint_every_s: seconds between checkpoints.
         progress: told what happens.
+        seed: of the random numbers of each rank, where several train together.
+
+    Raises:
+        ArgumentError: the batches of a step cannot be dealt out evenly to the ranks.
     """
 
     def __init__(
@@ -92,8 +98,12 @@ class Fit:
         watching: WatchConfig,
         checkpoint_every_s: float,
         progress: Progress,
+        seed: int = 0,
     ) -> None:
         self._task = task
+        self._ranks = Ranks()
+        self._ranks.check(optim.accumulate)
+        self._seed = seed
         self._run = run
         self._optim = optim
         self._every_s = checkpoint_every_s
@@ -105,7 +115,8 @@ class Fit:
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._average = WeightAverage(self._parameters, optim.ema) if optim.ema else None
         self._gradients = GradientProbe(task.model)
-        self._recorder = RunRecorders(run, watching)
+        self._recorders = RunRecorders(run, watching)
+        self._recorder = SharedRecorder(self._recorders, self._ranks)
         every = dict.fromkeys(watching.every_step, 1) | dict.fromkeys(watching.sometimes, watching.interval)
         self._watch = watch(
             task.model,
@@ -143,7 +154,7 @@ class Fit:
             MissingDependencyError: a recorder that was asked for needs a package that is not installed.
         """
         self._resume()
-        self._recorder.begin(self._step)
+        self._recorders.begin(self._step)
         self._progress.start("training", self._total, self._step)
         clock = _Clock(self._state)
         try:
@@ -165,12 +176,13 @@ class Fit:
         return {"steps": self._total, **self._state}
 
     def _resume(self) -> None:
-        if not self._checkpoint_path.exists():
+        """Go on from the checkpoint of the first rank, if there is one."""
+        exists = self._ranks.is_first and self._checkpoint_path.exists()
+        content = self._ranks.from_first(read_checkpoint(self._checkpoint_path) if exists else None)
+        if content is None:
             self._run.truncate(0)
             return
-        self._step, self._state = load_checkpoint(
-            self._checkpoint_path, model=self._task.model, optimizer=self._optimizer
-        )
+        self._step, self._state = restore_checkpoint(content, model=self._task.model, optimizer=self._optimizer)
         self._coverage_before = self._state["coverage"]
         if self._average is not None:
             self._average.restore(self._state.pop("average"))
@@ -189,15 +201,18 @@ class Fit:
                     guarding.at(self._step + 1)
                 first = position * self._optim.accumulate
                 self._train_step(epoch, batches[first : first + self._optim.accumulate])
-                if interruption.requested:
+                late = clock.since_checkpoint() >= self._every_s
+                interrupted, late = self._ranks.any(interruption.requested, late)
+                if interrupted:
                     self._interrupt(clock)
-                if clock.since_checkpoint() >= self._every_s and self._step % self._per_epoch:
+                if late and self._step % self._per_epoch:
                     self._checkpoint(clock)
 
     def _train_step(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
         began = time.perf_counter()
         step = self._step + 1
         self._set_learning_rate(step)
+        self._ranks.seed(self._seed, step)
         result = self._backward(batches)
         if (step - 1) % self._interval == 0:
             self._run.event("gradients", step=step, layers=self._gradients.read())
@@ -232,26 +247,24 @@ class Fit:
             group["lr"] = peak * factor
 
     def _backward(self, batches: Sequence[Sequence[int]]) -> BatchLoss:
-        """Leave the gradient of the mean over all ``batches`` in the parameters."""
-        if len(batches) == 1:
+        """Leave the gradient of the mean over all ``batches``, those of other ranks too, in the parameters."""
+        if len(batches) == self._ranks.size == 1:
             result = self._task.loss(batches[0])
             result.loss.backward()
             return replace(result, loss=result.loss.detach())
-        results = []
-        for batch in batches:
+        sums = np.zeros(4)
+        for batch in self._ranks.share(batches):
             result = self._task.loss(batch)
-            (result.loss * result.weight).backward()
-            results.append(replace(result, loss=result.loss.detach()))
-        weight = sum(result.weight for result in results)
+            total = result.loss * result.weight
+            total.backward()
+            sums += [float(total.detach()), result.num_tokens, result.num_cells, result.weight]
+        loss, tokens, cells, weight = self._ranks.sum(*sums)
+        self._ranks.sum_gradients(self._parameters)
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(weight)
-        return BatchLoss(
-            loss=torch.stack([result.loss * result.weight for result in results]).sum() / weight,
-            num_tokens=sum(result.num_tokens for result in results),
-            num_cells=sum(result.num_cells for result in results),
-            weight=weight,
-        )
+        mean = torch.tensor(loss / weight)
+        return BatchLoss(loss=mean, num_tokens=int(tokens), num_cells=int(cells), weight=int(weight))
 
     def _clip(self) -> float:
         """Return the norm of the whole gradient and cut it to ``clip_norm``; a smaller one is not even touched."""
@@ -271,6 +284,8 @@ class Fit:
         )
 
     def _validate(self) -> None:
+        if not self._ranks.is_first:
+            return
         self._task.model.eval()
         with self._average.in_place() if self._average is not None else nullcontext():
             metrics = self._task.validate()
@@ -296,6 +311,8 @@ class Fit:
         self._recorder.flush()
         clock.tick()
         self._count_calls()
+        if not self._ranks.is_first:
+            return
         save_checkpoint(
             self._checkpoint_path,
             step=self._step,

@@ -14,6 +14,7 @@ from regard.evaluate import accuracy, f1, macro, tally
 from regard.models import BertForSequenceClassification
 from regard.train.classification.config import ClassifierOptim
 from regard.train.classification.corpus import Corpus, EncodedSplit
+from regard.train.groups import decayed_groups
 from regard.train.hardware import Hardware
 from regard.train.loop import BatchLoss
 
@@ -63,7 +64,7 @@ class ClassifierTask:
         logits, mask = self._logits(self._train, batch)
         targets = self._targets[list(batch)].to(self._hardware.device)
         loss = F.cross_entropy(logits.float(), targets)
-        return BatchLoss(loss=loss, num_tokens=int(mask.sum()), num_cells=mask.numel())
+        return BatchLoss(loss=loss, num_tokens=int(mask.sum()), num_cells=mask.numel(), weight=len(batch))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups: the pretrained encoder and the new head, each with and without weight decay.
@@ -72,10 +73,7 @@ class ClassifierTask:
         """
         optim, groups = self._optim, []
         for module, lr in ((self.model.bert, optim.lr), (self.model.classifier, optim.head_lr)):
-            for decays in (True, False):
-                parameters = [p for p in module.parameters() if p.requires_grad and (p.ndim > 1) == decays]
-                weight_decay = optim.weight_decay if decays else 0.0
-                groups.append({"params": parameters, "lr": lr, "weight_decay": weight_decay})
+            groups += decayed_groups(module, lr=lr, weight_decay=optim.weight_decay)
         return groups
 
     def validate(self) -> dict[str, float]:
