@@ -77,6 +77,10 @@ class JobConfig(Settings):
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every_s: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 for every step")
+    compile: bool = Field(False, description="compile the model; pays on GPUs, on CPUs seldom")
+    recompute: bool = Field(
+        False, description="keep only the inputs of blocks for the backward pass: less memory, a third more time"
+    )
     check: bool = Field(True, description="prove the laws of attention on the trained model; takes some seconds")
     optim: OptimConfig = OptimConfig()
     watch: WatchConfig = WatchConfig()

@@ -16,6 +16,7 @@ from regard.train.config import JobConfig
 from regard.train.hardware import choose_hardware, git_commit, versions
 from regard.train.loop import Fit, Task
 from regard.train.progress import Progress, Silent
+from regard.train.recompute import recompute_blocks
 
 __all__ = ["Job"]
 
@@ -105,6 +106,10 @@ class Job(ABC, Generic[_Config, _Model]):
             return
         torch.manual_seed(self._config.seed)
         self._made = self._new_model()
+        if self._config.recompute:
+            recompute_blocks(self._made)
+        if self._config.compile:
+            self._made.compile(dynamic=True)
         fit = Fit(
             self._task(self._made),
             run=self._run,
