@@ -1,9 +1,10 @@
 """A Transformer layer: attention and perhaps a feed-forward network, each with residual, norm and dropout."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.modules.cache import CrossAttentionCache, KeyValueCache
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.multi_head import MultiHeadAttention
@@ -65,6 +66,8 @@ class ResidualAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         attn_bias: Tensor | None = None,
+        positions: Int[Tensor, "*sequences q_len"] | None = None,
+        cache: KeyValueCache | CrossAttentionCache | None = None,
     ) -> Float[Tensor, "batch q_len embed_dim"]:
         """Return the layer's hidden states; the arguments are those of ``MultiHeadAttention``."""
         pre = self.norm == "pre"
@@ -74,6 +77,8 @@ class ResidualAttention(nn.Module):
             key_padding_mask=key_padding_mask,
             attn_mask=attn_mask,
             attn_bias=attn_bias,
+            positions=positions,
+            cache=cache,
         )
         x = x + self.dropout(attended)
         x = x if pre else self.attention_norm(x)
