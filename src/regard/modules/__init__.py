@@ -21,6 +21,7 @@ from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
+from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "SlidingWindowCache",
     "StaticCache",
     "from_torch",
+    "make_norm",
 ]

@@ -8,6 +8,7 @@ from regard.modules.cache import CrossAttentionCache, KeyValueCache
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.multi_head import MultiHeadAttention
+from regard.modules.norms import make_norm
 
 __all__ = ["ResidualAttention"]
 
@@ -24,10 +25,11 @@ class ResidualAttention(nn.Module):
         feed_forward: the network after it, or None for attention alone.
         norm: where the layer norms stand, ``"post"`` or ``"pre"``.
         dropout_p: dropout of each sublayer's output.
-        layer_norm_eps: added to the variance in the layer norms.
+        norm_kind: ``"layer"`` for layer norm or ``"rms"`` for RMSNorm.
+        layer_norm_eps: added to the variance (``"rms"``: the mean square) in the norms.
 
     Raises:
-        ArgumentError: an unknown ``norm``.
+        ArgumentError: an unknown ``norm`` or ``norm_kind``.
 
     References:
         Vaswani et al., Attention is all you need, arXiv:1706.03762; Xiong et al., On layer normalization in the
@@ -46,6 +48,7 @@ class ResidualAttention(nn.Module):
         *,
         norm: str = "post",
         dropout_p: float = 0.0,
+        norm_kind: str = "layer",
         layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -53,9 +56,11 @@ class ResidualAttention(nn.Module):
             raise ArgumentError(f'norm must be "pre" or "post", got {norm!r}.')
         self.norm = norm
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(attention.embed_dim, eps=layer_norm_eps)
+        self.attention_norm = make_norm(norm_kind, attention.embed_dim, layer_norm_eps)
         self.feed_forward = feed_forward
-        self.feed_forward_norm = None if feed_forward is None else nn.LayerNorm(attention.embed_dim, eps=layer_norm_eps)
+        self.feed_forward_norm = (
+            None if feed_forward is None else make_norm(norm_kind, attention.embed_dim, layer_norm_eps)
+        )
         self.dropout = FastDropout(dropout_p)
 
     def forward(

@@ -52,6 +52,11 @@ class PrefixCache:
         """Return the memory of what follows the prefix; the prefix is counted where it is kept."""
         return self._own.num_bytes
 
+    @property
+    def max_len(self) -> int | None:
+        """Return how many tokens there can be, those of the prefix included; None for any number."""
+        return None if self._own.max_len is None else self._prefix_len + self._own.max_len
+
     def positions(self, q_len: int, keep: Tensor | None = None) -> Int[Tensor, "*sequences q_len"]:
         """Return the places of the next ``q_len`` tokens, counted over real tokens from the prefix's first."""
         return self._prefix_len + self._own.positions(q_len, keep)

@@ -42,6 +42,10 @@ class KeyValueCache(Protocol):
     def num_bytes(self) -> int:
         """Return the memory that keys and values take, in bytes, what is allocated ahead included."""
 
+    @property
+    def max_len(self) -> int | None:
+        """Return how many tokens can be appended in all, None for any number."""
+
     def positions(self, q_len: int, keep: Tensor | None = None) -> Int[Tensor, "*sequences q_len"]:
         """Return the places of the next ``q_len`` tokens, counted over real tokens of each sequence from 0.
 

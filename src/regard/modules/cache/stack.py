@@ -48,6 +48,12 @@ class CacheStack:
         """Return the memory of all layers, in bytes."""
         return sum(layer.num_bytes for layer in self.layers)
 
+    @property
+    def max_len(self) -> int | None:
+        """Return how many tokens all layers can take, None for any number."""
+        limits = [layer.max_len for layer in self.layers if layer.max_len is not None]
+        return min(limits) if limits else None
+
     def positions(self, q_len: int, keep: Tensor | None = None) -> Int[Tensor, "*sequences q_len"]:
         """Return the places of the next ``q_len`` tokens; ask before the first layer appends them."""
         return self.layers[0].positions(q_len, keep)

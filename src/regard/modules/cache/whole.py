@@ -16,11 +16,13 @@ class _WholeCache:
     Args:
         key: store of the keys.
         value: store of the values.
+        max_len: most tokens, None for any number.
     """
 
-    def __init__(self, key: TokenStore, value: TokenStore) -> None:
+    def __init__(self, key: TokenStore, value: TokenStore, max_len: int | None = None) -> None:
         self._tokens, self._shape = Tokens(), Shape()
         self._key, self._value = key, value
+        self._max_len = max_len
 
     @property
     def length(self) -> int:
@@ -31,6 +33,11 @@ class _WholeCache:
     def num_bytes(self) -> int:
         """Return the memory that is allocated, in bytes."""
         return self._key.num_bytes + self._value.num_bytes
+
+    @property
+    def max_len(self) -> int | None:
+        """Return how many tokens can be appended in all, None for any number."""
+        return self._max_len
 
     def positions(self, q_len: int, keep: Tensor | None = None) -> Int[Tensor, "*sequences q_len"]:
         """Return the places of the next ``q_len`` tokens, counted over real tokens of each sequence from 0."""
@@ -49,8 +56,12 @@ class _WholeCache:
                 that require a gradient.
             DtypeError: a mask that is not boolean.
         """
+        at, needed = self._tokens.length, self._tokens.length + key.shape[2]
+        if self._max_len is not None and needed > self._max_len:
+            raise ArgumentError(
+                f"The cache must have room for {needed} tokens, got max_len={self._max_len}; make a longer one."
+            )
         self._shape.check(key, value)
-        at = self._tokens.length
         self._tokens.add(key, keep)
         return Attended(self._key.write(key, at), self._value.write(value, at), self._keep())
 
@@ -109,26 +120,7 @@ class StaticCache(_WholeCache):
     def __init__(self, max_len: int) -> None:
         if max_len < 1:
             raise ArgumentError(f"max_len must be at least 1 token, got {max_len}.")
-        super().__init__(TokenBuffer(max_len), TokenBuffer(max_len))
-        self.max_len = max_len
-
-    def append(
-        self,
-        key: Float[Tensor, "batch kv_heads q_len head_dim"],
-        value: Float[Tensor, "batch kv_heads q_len value_dim"],
-        keep: Tensor | None = None,
-    ) -> Attended:
-        """Take the keys and values of the next tokens and return all.
-
-        Raises:
-            ArgumentError: more tokens than there is room for, or what ``DynamicCache.append`` refuses.
-            DtypeError: a mask that is not boolean.
-        """
-        if (needed := self.length + key.shape[2]) > self.max_len:
-            raise ArgumentError(
-                f"The cache must have room for {needed} tokens, got max_len={self.max_len}; make a longer StaticCache."
-            )
-        return super().append(key, value, keep)
+        super().__init__(TokenBuffer(max_len), TokenBuffer(max_len), max_len)
 
 
 class Int8Cache(_WholeCache):

@@ -51,6 +51,10 @@ class SlidingWindowCache:
         """Return the memory that is allocated, in bytes."""
         return sum(room.nbytes for room in self._rooms)
 
+    @property
+    def max_len(self) -> None:
+        """Return None: any number of tokens can be appended."""
+
     def positions(self, q_len: int, keep: Tensor | None = None) -> Int[Tensor, "*sequences q_len"]:
         """Return the places of the next ``q_len`` tokens, counted over real tokens of each sequence from 0."""
         return self._tokens.positions(q_len, keep)
