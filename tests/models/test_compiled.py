@@ -1,4 +1,4 @@
-"""A compiled BERT is one graph and computes what it computes uncompiled."""
+"""A compiled BERT or decoder is one graph and computes what it computes uncompiled."""
 
 import pytest
 import torch
@@ -32,3 +32,19 @@ def test_compiled_training_drops_and_learns(model):
     compiled(ids).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
     assert model.bert.embeddings.words.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+@pytest.mark.parametrize("padded", [0, 4])
+def test_a_compiled_decoder_is_a_decoder(padded, shape, make_decoder):
+    torch._dynamo.reset()
+    model = make_decoder(shape)
+    ids = torch.randint(1, 50, (2, 9))
+    mask = (torch.arange(9) >= torch.tensor([[0], [padded]])).long()
+
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+
+    keep = mask.bool()
+    torch.testing.assert_close(compiled(ids, mask)[keep], model(ids, mask)[keep], rtol=1e-5, atol=1e-4)
+    compiled(ids).sum().backward()
+    assert model.layers[0].attention.query.weight.grad.abs().sum() > 0

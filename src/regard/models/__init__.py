@@ -1,6 +1,6 @@
-"""Whole architectures, built from ``modules``: now BERT, with heads for masked words and for classes.
+"""Whole architectures, built from ``modules``: BERT, with heads for masked words and for classes, and a decoder.
 
-A model unpacks its config; the layers below never see one. Hugging Face's names live in ``_hf.py`` alone. This room may
+A model unpacks its config; the layers below never see one. Hugging Face's names live in ``_hf`` alone. This room may
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
 """
 
@@ -14,19 +14,34 @@ from regard.models.checkpoint import (
     save_masked_lm,
 )
 from regard.models.config import BertConfig
+from regard.models.decoder import Decoder
+from regard.models.decoder_checkpoint import load_decoder, save_decoder
+from regard.models.decoder_config import DecoderConfig
+from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
 from regard.models.pretrained import minilm_folder
 
 __all__ = [
+    "Beams",
     "Bert",
     "BertConfig",
     "BertForMaskedLM",
     "BertForSequenceClassification",
+    "Decoder",
+    "DecoderConfig",
+    "Generated",
+    "Sampling",
+    "Session",
+    "beam_search",
+    "generate",
+    "length_penalty",
     "load_bert",
     "load_classifier",
+    "load_decoder",
     "load_masked_lm",
     "minilm_folder",
     "save_bert",
     "save_classifier",
+    "save_decoder",
     "save_masked_lm",
 ]

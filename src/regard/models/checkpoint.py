@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regard._errors import RecordError
-from regard.models._hf import canonical_name, config_from_hf, config_to_hf, hf_name
+from regard.models._hf.bert import canonical_name, config_from_hf, config_to_hf, hf_name
 from regard.models.bert import Bert
 from regard.models.config import BertConfig
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification

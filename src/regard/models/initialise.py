@@ -14,7 +14,7 @@ def initialise(module: nn.Module) -> None:
       width 800; biases 0;
     - embedding: normal(0, 0.02). The layer norm behind it takes the scale away from what follows, so it decides only
       how far a step of the optimiser turns a word's vector, and small ones learn sooner;
-    - layer norm: 1 and 0.
+    - layer norm: 1 and 0; RMSNorm: 1.
 
     References:
         LeCun et al., Efficient BackProp (1998), section 4.6; Devlin et al., BERT, arXiv:1810.04805.
@@ -26,5 +26,5 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=_EMBEDDING_STD)
-    elif isinstance(module, nn.LayerNorm):
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
         module.reset_parameters()

@@ -6,18 +6,40 @@ Each layer is told its sizes, never a config. This room may import functional an
 
 from regard.modules.additive import AdditiveAttention
 from regard.modules.block import ResidualAttention
+from regard.modules.cache import (
+    Attended,
+    CacheStack,
+    CrossAttentionCache,
+    DynamicCache,
+    Int8Cache,
+    KeyValueCache,
+    PrefixCache,
+    SlidingWindowCache,
+    StaticCache,
+)
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
+from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
 
 __all__ = [
     "AdditiveAttention",
+    "Attended",
+    "CacheStack",
+    "CrossAttentionCache",
+    "DynamicCache",
     "FastDropout",
     "FeedForward",
+    "Int8Cache",
+    "KeyValueCache",
     "LearnedPositions",
     "MultiHeadAttention",
+    "PrefixCache",
     "ResidualAttention",
+    "SlidingWindowCache",
+    "StaticCache",
     "from_torch",
+    "make_norm",
 ]

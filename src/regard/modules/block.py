@@ -1,12 +1,14 @@
 """A Transformer layer: attention and perhaps a feed-forward network, each with residual, norm and dropout."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.modules.cache import CrossAttentionCache, KeyValueCache
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.multi_head import MultiHeadAttention
+from regard.modules.norms import make_norm
 
 __all__ = ["ResidualAttention"]
 
@@ -23,10 +25,11 @@ class ResidualAttention(nn.Module):
         feed_forward: the network after it, or None for attention alone.
         norm: where the layer norms stand, ``"post"`` or ``"pre"``.
         dropout_p: dropout of each sublayer's output.
-        layer_norm_eps: added to the variance in the layer norms.
+        norm_kind: ``"layer"`` for layer norm or ``"rms"`` for RMSNorm.
+        layer_norm_eps: added to the variance (``"rms"``: the mean square) in the norms.
 
     Raises:
-        ArgumentError: an unknown ``norm``.
+        ArgumentError: an unknown ``norm`` or ``norm_kind``.
 
     References:
         Vaswani et al., Attention is all you need, arXiv:1706.03762; Xiong et al., On layer normalization in the
@@ -45,6 +48,7 @@ class ResidualAttention(nn.Module):
         *,
         norm: str = "post",
         dropout_p: float = 0.0,
+        norm_kind: str = "layer",
         layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -52,9 +56,11 @@ class ResidualAttention(nn.Module):
             raise ArgumentError(f'norm must be "pre" or "post", got {norm!r}.')
         self.norm = norm
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(attention.embed_dim, eps=layer_norm_eps)
+        self.attention_norm = make_norm(norm_kind, attention.embed_dim, layer_norm_eps)
         self.feed_forward = feed_forward
-        self.feed_forward_norm = None if feed_forward is None else nn.LayerNorm(attention.embed_dim, eps=layer_norm_eps)
+        self.feed_forward_norm = (
+            None if feed_forward is None else make_norm(norm_kind, attention.embed_dim, layer_norm_eps)
+        )
         self.dropout = FastDropout(dropout_p)
 
     def forward(
@@ -65,6 +71,8 @@ class ResidualAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         attn_bias: Tensor | None = None,
+        positions: Int[Tensor, "*sequences q_len"] | None = None,
+        cache: KeyValueCache | CrossAttentionCache | None = None,
     ) -> Float[Tensor, "batch q_len embed_dim"]:
         """Return the layer's hidden states; the arguments are those of ``MultiHeadAttention``."""
         pre = self.norm == "pre"
@@ -74,6 +82,8 @@ class ResidualAttention(nn.Module):
             key_padding_mask=key_padding_mask,
             attn_mask=attn_mask,
             attn_bias=attn_bias,
+            positions=positions,
+            cache=cache,
         )
         x = x + self.dropout(attended)
         x = x if pre else self.attention_norm(x)

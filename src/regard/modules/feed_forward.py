@@ -6,19 +6,23 @@ from torch import Tensor, nn
 
 from regard._errors import ArgumentError
 
-__all__ = ["FeedForward"]
+__all__ = ["ACTIVATIONS", "FeedForward"]
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "swiglu")
+"""Names that ``FeedForward`` takes."""
 
 
 class FeedForward(nn.Module):
     """Two linear layers with a nonlinearity between them, applied to each position alone.
 
-    ``gelu`` and ``relu``: output(f(hidden(x))). ``swiglu``: output(silu(gate(x)) · hidden(x)), with a third matrix; at
-    two thirds of the hidden width it has as many parameters. GELU is the exact one, x · Φ(x).
+    ``gelu``, ``gelu_tanh`` and ``relu``: output(f(hidden(x))). ``swiglu``: output(silu(gate(x)) · hidden(x)), with a
+    third matrix; at two thirds of the hidden width it has as many parameters. ``gelu`` is the exact one, x · Φ(x), and
+    ``gelu_tanh`` the approximation that GPT-2 was trained with.
 
     Args:
         embed_dim: width of input and output.
         hidden_dim: width between the two layers.
-        activation: ``"gelu"``, ``"relu"`` or ``"swiglu"``.
+        activation: ``"gelu"``, ``"gelu_tanh"``, ``"relu"`` or ``"swiglu"``.
         bias: whether the linear layers have biases.
 
     Raises:
@@ -33,8 +37,8 @@ class FeedForward(nn.Module):
         super().__init__()
         if embed_dim < 1 or hidden_dim < 1:
             raise ArgumentError(f"embed_dim and hidden_dim must be at least 1, got {embed_dim} and {hidden_dim}.")
-        if activation not in ("gelu", "relu", "swiglu"):
-            raise ArgumentError(f'activation must be "gelu", "relu" or "swiglu", got {activation!r}.')
+        if activation not in ACTIVATIONS:
+            raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
         self.activation = activation
         self.hidden = nn.Linear(embed_dim, hidden_dim, bias=bias)
         self.gate = nn.Linear(embed_dim, hidden_dim, bias=bias) if activation == "swiglu" else None
@@ -45,4 +49,7 @@ class FeedForward(nn.Module):
         hidden = self.hidden(x)
         if self.gate is not None:
             return self.output(F.silu(self.gate(x)) * hidden)  # type: ignore[no-any-return]
-        return self.output(F.gelu(hidden) if self.activation == "gelu" else F.relu(hidden))  # type: ignore[no-any-return]
+        if self.activation == "relu":
+            return self.output(F.relu(hidden))  # type: ignore[no-any-return]
+        approximate = "tanh" if self.activation == "gelu_tanh" else "none"
+        return self.output(F.gelu(hidden, approximate=approximate))  # type: ignore[no-any-return]

@@ -4,15 +4,16 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
 from regard.functional import attention
-from regard.functional.masks import check_causal_lengths
-from regard.functional.positions import apply_rotary, rotary_tables
+from regard.functional.masks import combine
 from regard.functional.scoring import qk_norm as normed
-from regard.modules.padding import keep_mask
+from regard.modules.cache import Attended, CrossAttentionCache, KeyValueCache
+from regard.modules.padding import keep_mask, real_tokens
+from regard.modules.rotary import turned, turned_at_end
 
 __all__ = ["MultiHeadAttention"]
 
@@ -108,44 +109,142 @@ class MultiHeadAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         attn_bias: Tensor | None = None,
+        positions: Int[Tensor, "*sequences q_len"] | None = None,
+        cache: KeyValueCache | CrossAttentionCache | None = None,
     ) -> Float[Tensor, "batch q_len embed_dim"]:
         """Attend from ``x`` to ``context``.
 
         Args:
             x: where queries are made.
-            context: where keys and values are made; None for ``x``.
+            context: where keys and values are made; None for ``x``, or for the one that ``cache`` holds.
             value_context: where values are made, if elsewhere than keys.
-            key_padding_mask: bool (batch, kv_len), **True = padding**, as in PyTorch's module.
-            attn_mask: bool, **True = may attend**, broadcasts to (batch, heads, q_len, kv_len).
+            key_padding_mask: bool (batch, kv_len), **True = padding**, as in PyTorch's module. With a cache it lies
+                over the new tokens; the cache remembers the earlier ones.
+            attn_mask: bool, **True = may attend**, broadcasts to (batch, heads, q_len, kv_len); kv_len counts what a
+                cache holds.
             attn_bias: float, same shape, added to the scaled scores.
+            positions: of the tokens of ``x``, for rotary self-attention; None to count from 0, or on from those in
+                ``cache``, over real tokens.
+            cache: of this layer alone, for inference. Self-attention puts its keys and values behind those in a
+                ``KeyValueCache`` and attends to all; cross-attention makes them once and keeps them in a
+                ``CrossAttentionCache``, after which ``context`` and its mask are left out.
 
         Returns:
             The attended values after the output projection. A query without a single key gets the output
             projection's bias.
 
         Raises:
-            ArgumentError: a shape that does not fit, or a causal layer with more queries than keys.
+            ArgumentError: a shape that does not fit, a causal layer with more queries than keys, a cache of a layer
+                whose self-attention is not causal, or one that must not be given what it is given.
             DtypeError: a mask that is not boolean.
         """
-        context, value_context = self._contexts(x, context, value_context)
-        keep = keep_mask(attn_mask, key_padding_mask, context)
-        attended = self._attend(*self._heads(x, context, value_context), keep, attn_bias)
+        if isinstance(cache, CrossAttentionCache):
+            query, held = self._crossing(x, context, value_context, key_padding_mask, cache)
+        elif cache is not None:
+            query, held = self._continuing(x, context, value_context, key_padding_mask, positions, cache)
+        else:
+            context, value_context = self._contexts(x, context, value_context)
+            keep = keep_mask(None, key_padding_mask, context)
+            query, key, value = self._heads(x, context, value_context, positions)
+            held = Attended(key, value, keep)
+        attended = self._attend(query, held.key, held.value, combine(attn_mask, held.keep), attn_bias)
         projected: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return projected
 
-    def _heads(self, x: Tensor, context: Tensor, value_context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _continuing(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        value_context: Tensor | None,
+        key_padding_mask: Tensor | None,
+        positions: Tensor | None,
+        cache: KeyValueCache,
+    ) -> tuple[Tensor, Attended]:
+        """Return the queries of ``x``, and what is cached with the keys and values of ``x`` behind it."""
+        if context is not None or value_context is not None:
+            raise ArgumentError(
+                f"A {type(cache).__name__} is for self-attention, got a context; give a CrossAttentionCache."
+            )
+        if not self.causal:
+            raise ArgumentError(
+                "A cache needs causal self-attention, got a bidirectional layer, in which each new token changes what "
+                "the earlier ones give; leave the cache out, or make the layer with causal=True."
+            )
+        self._contexts(x, None, None)
+        keep = None if key_padding_mask is None else real_tokens(key_padding_mask, x)
+        num_positions = cache.length + x.shape[1]
+        if positions is None and self.rotary is not None:
+            positions = cache.positions(x.shape[1], keep).to(x.device)
+        query, key, value = self._heads(x, x, x, positions, num_positions)
+        return query, cache.append(key, value, keep)
+
+    def _crossing(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        value_context: Tensor | None,
+        key_padding_mask: Tensor | None,
+        cache: CrossAttentionCache,
+    ) -> tuple[Tensor, Attended]:
+        """Return the queries of ``x``, and the keys and values of the one context."""
+        if self.causal:
+            raise ArgumentError("A CrossAttentionCache is for layers with causal=False, got a causal one.")
+        if cache.length == 0:
+            if context is None:
+                raise ArgumentError("An empty CrossAttentionCache needs a context to fill it, got none; give it once.")
+            context, value_context = self._contexts(x, context, value_context)
+            query, key, value = self._heads(x, context, value_context, None)
+            return query, cache.fill(key, value, keep_mask(None, key_padding_mask, context))
+        if not (context is value_context is key_padding_mask is None):
+            raise ArgumentError(
+                "A filled CrossAttentionCache has the context and its padding already, got one of them again; "
+                "leave them out, or begin another cache."
+            )
+        held = cache.held()
+        query = _split(self.query(x), self.num_heads)
+        if self.norm_scale is not None:
+            query, _ = normed(query, query, self.norm_scale[:, None, None])
+        return self._tempered(query), held
+
+    def _heads(
+        self,
+        x: Tensor,
+        context: Tensor,
+        value_context: Tensor,
+        positions: Tensor | None,
+        num_positions: int | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value as (batch, heads, len, head_dim), after norm, positions, temperature."""
         query = _split(self.query(x), self.num_heads)
         key = _split(self.key(context), self.num_kv_heads)
         value = _split(self.value(value_context), self.num_kv_heads)
         if self.norm_scale is not None:
             query, key = normed(query, key, self.norm_scale[:, None, None])
-        if self.rotary is not None:
-            query, key = _rotated(query, key, self.rotary)
-        if self.log_temperature is not None:
-            # Divides the scores; on the queries it costs q_len rather than q_len · kv_len.
-            query = query * torch.exp(-self.log_temperature)[:, None, None].to(query.dtype)
-        return query, key, value
+        if positions is not None:
+            query, key = self._placed(query, key, positions, num_positions)
+        elif self.rotary is not None:
+            query, key = turned_at_end(query, key, base=self.rotary)
+        return self._tempered(query), key, value
+
+    def _placed(
+        self, query: Tensor, key: Tensor, positions: Tensor, num_positions: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return query and key turned by the positions of their tokens, which are the same."""
+        if self.rotary is None or query.shape[2] != key.shape[2]:
+            raise ArgumentError(
+                "positions are for rotary self-attention, got them for a layer without rotary or with a context; "
+                "leave them out."
+            )
+        limit = int(positions.max()) + 1 if num_positions is None else num_positions
+        query, key = (turned(one, positions, base=self.rotary, num_positions=limit) for one in (query, key))
+        return query, key
+
+    def _tempered(self, query: Tensor) -> Tensor:
+        """Return the queries divided by the temperature of their head."""
+        if self.log_temperature is None:
+            return query
+        # Divides the scores; on the queries it costs q_len rather than q_len · kv_len.
+        return query * torch.exp(-self.log_temperature)[:, None, None].to(query.dtype)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, attn_bias: Tensor | None
@@ -197,14 +296,6 @@ def _head_dim(embed_dim: int, num_heads: int, num_kv_heads: int, head_dim: int |
             f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}; change one or give head_dim."
         )
     return embed_dim // num_heads if head_dim is None else head_dim
-
-
-def _rotated(query: Tensor, key: Tensor, base: float) -> tuple[Tensor, Tensor]:
-    """Return query and key turned by their positions; the last query stands at the last key."""
-    q_len, kv_len = query.shape[2], key.shape[2]
-    check_causal_lengths(q_len, kv_len)
-    cos, sin = rotary_tables(kv_len, key.shape[3], base=base, device=key.device)
-    return apply_rotary(query, cos[kv_len - q_len :], sin[kv_len - q_len :]), apply_rotary(key, cos, sin)
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The two masks that a layer takes, made one."""
+"""The masks that a layer takes, in one sense."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from regard._errors import ArgumentError, DtypeError
 from regard.functional.masks import combine, keep_from_padding
 
-__all__ = ["keep_mask"]
+__all__ = ["keep_mask", "real_tokens"]
 
 
 def keep_mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, context: Tensor) -> Tensor | None:
@@ -23,9 +23,24 @@ def keep_mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, context
     """
     if key_padding_mask is None:
         return attn_mask
+    _check_padding(key_padding_mask, context)
+    return combine(attn_mask, keep_from_padding(key_padding_mask))
+
+
+def real_tokens(key_padding_mask: Tensor, x: Tensor) -> Tensor:
+    """Return the other sense of a padding mask over ``x`` (batch, len, width): bool (batch, len), True = real token.
+
+    Raises:
+        ArgumentError: another shape than the tokens of ``x``.
+        DtypeError: a mask that is not boolean.
+    """
+    _check_padding(key_padding_mask, x)
+    return ~key_padding_mask
+
+
+def _check_padding(key_padding_mask: Tensor, context: Tensor) -> None:
     needed, got = tuple(context.shape[:2]), tuple(key_padding_mask.shape)
     if needed != got:
         raise ArgumentError(f"key_padding_mask must have the shape (batch, kv_len) = {needed}, got {got}.")
     if key_padding_mask.dtype != torch.bool:
         raise DtypeError(f"key_padding_mask must be boolean with True = padding, got {key_padding_mask.dtype}.")
-    return combine(attn_mask, keep_from_padding(key_padding_mask))

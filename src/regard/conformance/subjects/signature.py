@@ -15,6 +15,7 @@ from regard.conformance.subjects.model_subject import ModelSubject
 __all__ = ["streams_of_signature"]
 
 _REAL = ("attention_mask",)  # 1 = real token
+_CACHE, _NEW_CACHE = "cache", "new_cache"  # the argument, and the method that makes an empty one
 _PADDING = ("key_padding_mask", "src_key_padding_mask", "padding_mask")  # True = padding
 
 
@@ -39,8 +40,11 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
         return Output(found.transpose(0, 1) if swapped else found)
 
     draw = _drawn(module, call)
+    step = _step(module, subject, mask) if _CACHE in names and hasattr(module, _NEW_CACHE) else None
     subject.traits = subject.traits.told(**declared(module))
     subject.traits = subject.traits.told(padding=(mask is not None, f"its forward takes {mask or 'no mask of tokens'}"))
+    if step is not None:
+        subject.traits = subject.traits.told(cache=(True, f"its forward takes {_CACHE}, which {_NEW_CACHE}() makes"))
     subject.traits = subject.traits.told(**assume)
     subject.streams = [
         Stream(
@@ -50,11 +54,26 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
             causal=bool(subject.traits.causal),
             padding=mask is not None,
             left_padding=not any("position" in name for name, _ in module.named_modules()),
+            step=step,
             has_positions=subject.traits.positions,
             text="model({tokens}{keep})",
             mask_text=f", {mask}={'{mask}' if mask in _REAL else '~{mask}'}",
         )
     ]
+
+
+def _step(module: Any, subject: ModelSubject, mask: str | None) -> Any:
+    """Return the function that feeds a chunk; its mask lies over the chunk alone."""
+
+    def step(chunk: Tensor, cache: Any, keep: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Any]:
+        cache = getattr(module, _NEW_CACHE)() if cache is None else cache
+        given: dict[str, Any] = {_CACHE: cache}
+        if keep is not None and mask is not None:
+            new = keep[:, -chunk.shape[1] :]
+            given[mask] = new.long() if mask in _REAL else ~new
+        return _per_token(module(subject.vectors(chunk), **given), chunk.shape[1], False), cache
+
+    return step
 
 
 def _drawn(module: nn.Module, call: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Hugging Face's names for BERT: the only place that knows them."""
+"""Hugging Face's names for BERT."""
 
 from collections.abc import Mapping
 from typing import Any
