@@ -5,6 +5,7 @@ import modules, functional and records; it must not import ``observe``, ``data``
 """
 
 from regard.models.bert import Bert
+from regard.models.budget import count_parameters, width_for
 from regard.models.checkpoint import (
     load_bert,
     load_classifier,
@@ -16,12 +17,19 @@ from regard.models.checkpoint import (
 from regard.models.config import BertConfig
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
 from regard.models.pretrained import minilm_folder
+from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
+from regard.models.recurrent_config import RecurrentConfig
 
 __all__ = [
     "Bert",
     "BertConfig",
     "BertForMaskedLM",
     "BertForSequenceClassification",
+    "Recurrent",
+    "RecurrentConfig",
+    "RecurrentForCausalLM",
+    "RecurrentForSequenceClassification",
+    "count_parameters",
     "load_bert",
     "load_classifier",
     "load_masked_lm",
@@ -29,4 +37,5 @@ __all__ = [
     "save_bert",
     "save_classifier",
     "save_masked_lm",
+    "width_for",
 ]

@@ -11,6 +11,7 @@ from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.positions import LearnedPositions
+from regard.modules.recurrent import RecurrentLayers
 
 __all__ = [
     "AdditiveAttention",
@@ -18,6 +19,7 @@ __all__ = [
     "FeedForward",
     "LearnedPositions",
     "MultiHeadAttention",
+    "RecurrentLayers",
     "ResidualAttention",
     "from_torch",
 ]
