@@ -18,7 +18,8 @@ from regard.models.config import BertConfig
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
 from regard.models.pretrained import minilm_folder
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
-from regard.models.recurrent_config import RecurrentConfig
+from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
+from regard.models.recurrent_translator import RecurrentMemory, RecurrentTranslator
 
 __all__ = [
     "Bert",
@@ -29,6 +30,9 @@ __all__ = [
     "RecurrentConfig",
     "RecurrentForCausalLM",
     "RecurrentForSequenceClassification",
+    "RecurrentMemory",
+    "RecurrentTranslator",
+    "RecurrentTranslatorConfig",
     "count_parameters",
     "load_bert",
     "load_classifier",
