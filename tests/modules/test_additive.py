@@ -109,3 +109,13 @@ def test_float_masks_are_refused():
 def test_empty_width_is_refused():
     with pytest.raises(ArgumentError, match="at least 1, got 4, 0 and 4"):
         AdditiveAttention(4, 0)
+
+
+def test_keys_that_were_compared_before_need_not_be_again():
+    module, (x, context) = layer(), inputs()
+    padding = torch.tensor([[False] * 3 + [True] * 2] * 2)
+    kept = module.hidden_key(context)
+
+    again = module(x, context, key_padding_mask=padding, hidden_key=kept)
+
+    torch.testing.assert_close(again, module(x, context, key_padding_mask=padding))

@@ -16,7 +16,7 @@ from regard._errors import ArgumentError
 from regard.functional import reference
 from regard.functional.masks import check_mask
 
-__all__ = ["additive", "additive_attention", "cosine", "dot", "general", "qk_norm"]
+__all__ = ["additive", "additive_attention", "attend_hidden", "cosine", "dot", "general", "qk_norm"]
 
 _BLOCK_ELEMENTS = 1 << 20  # hidden units alive at a time in additive scores
 
@@ -144,16 +144,33 @@ def additive_attention(
         ArgumentError: a mask that does not fit.
         DtypeError: a mask that is not boolean.
     """
+    return attend_hidden(query @ query_weight, key @ key_weight, value, vector=vector, attn_mask=attn_mask)
+
+
+def attend_hidden(
+    hidden_query: Float[Tensor, "batch heads q_len hidden"],
+    hidden_key: Float[Tensor, "batch heads kv_len hidden"],
+    value: Float[Tensor, "batch heads kv_len value_dim"],
+    *,
+    vector: Float[Tensor, " hidden"],
+    attn_mask: Tensor | None = None,
+) -> Float[Tensor, "batch heads q_len value_dim"]:
+    """Do what ``additive_attention`` does with W q and U k, for who asks the same keys again and again.
+
+    Raises:
+        ArgumentError: a mask that does not fit.
+        DtypeError: a mask that is not boolean.
+    """
+    batch, heads, q_len, _ = hidden_query.shape
     if attn_mask is not None:
-        attn_mask = check_mask(attn_mask, query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-    hidden_query, hidden_key = query @ query_weight, key @ key_weight
+        attn_mask = check_mask(attn_mask, batch, heads, q_len, hidden_key.shape[2])
     rows = _rows_per_block(hidden_key)
     parts = []
-    for start in range(0, query.shape[2], rows):
+    for start in range(0, q_len, rows):
         mask = attn_mask if attn_mask is None or attn_mask.shape[2] == 1 else attn_mask[:, :, start : start + rows]
         part = hidden_query[:, :, start : start + rows]
         parts.append(_recomputed(_attend_rows, part, hidden_key, vector, value, mask))
-    return torch.cat(parts, 2) if parts else value.new_zeros(*query.shape[:3], value.shape[3])
+    return torch.cat(parts, 2) if parts else value.new_zeros(batch, heads, q_len, value.shape[3])
 
 
 def _additive_rows(hidden_query: Tensor, hidden_key: Tensor, vector: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import modules, functional and records; it must not import ``observe``, ``data``
 """
 
 from regard.models.bert import Bert
+from regard.models.budget import count_parameters, width_for
 from regard.models.checkpoint import (
     load_bert,
     load_classifier,
@@ -20,6 +21,9 @@ from regard.models.decoder_config import DecoderConfig
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
 from regard.models.pretrained import minilm_folder
+from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
+from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
+from regard.models.recurrent_translator import RecurrentMemory, RecurrentTranslator
 
 __all__ = [
     "Beams",
@@ -30,9 +34,17 @@ __all__ = [
     "Decoder",
     "DecoderConfig",
     "Generated",
+    "Recurrent",
+    "RecurrentConfig",
+    "RecurrentForCausalLM",
+    "RecurrentForSequenceClassification",
+    "RecurrentMemory",
+    "RecurrentTranslator",
+    "RecurrentTranslatorConfig",
     "Sampling",
     "Session",
     "beam_search",
+    "count_parameters",
     "generate",
     "length_penalty",
     "load_bert",
@@ -44,4 +56,5 @@ __all__ = [
     "save_classifier",
     "save_decoder",
     "save_masked_lm",
+    "width_for",
 ]

@@ -53,7 +53,9 @@ def check_shape(tensor: Tensor, shape: torch.Size, *, name: str) -> None:
         raise ArgumentError(f"{name} must have the shape of input_ids {tuple(shape)}, got {tuple(tensor.shape)}.")
 
 
-def keep_mask(attention_mask: Tensor | None, shape: torch.Size) -> Bool[Tensor, "batch 1 1 len"] | None:
+def keep_mask(
+    attention_mask: Tensor | None, shape: torch.Size, *, name: str = "attention_mask"
+) -> Bool[Tensor, "batch 1 1 len"] | None:
     """Return the mask with True = may attend that ``attention_mask`` means, or None where nothing is padded.
 
     On a CPU a mask without padding becomes None, since attention without a mask takes the faster kernel; compiled and
@@ -62,6 +64,7 @@ def keep_mask(attention_mask: Tensor | None, shape: torch.Size) -> Bool[Tensor, 
     Args:
         attention_mask: bool or 0/1 whole numbers (batch, len), 1 = real token; None for no padding.
         shape: of the token ids.
+        name: of the argument, for the message.
 
     Raises:
         DtypeError: a float mask.
@@ -69,14 +72,14 @@ def keep_mask(attention_mask: Tensor | None, shape: torch.Size) -> Bool[Tensor, 
     """
     if attention_mask is None:
         return None
-    check_shape(attention_mask, shape, name="attention_mask")
+    check_shape(attention_mask, shape, name=name)
     keep = keep_from_attention_mask(attention_mask)
     if not _readable(attention_mask):
         return keep
     if attention_mask.dtype != torch.bool:
         low, high = (int(bound) for bound in torch.aminmax(attention_mask))
         if low < 0 or high > 1:
-            raise ArgumentError(f"attention_mask must hold 0 and 1 only, got {low if low < 0 else high}.")
+            raise ArgumentError(f"{name} must hold 0 and 1 only, got {low if low < 0 else high}.")
     return None if bool(keep.all()) else keep
 
 

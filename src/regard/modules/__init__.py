@@ -23,6 +23,7 @@ from regard.modules.from_torch import from_torch
 from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
+from regard.modules.recurrent import RecurrentLayers
 
 __all__ = [
     "AdditiveAttention",
@@ -37,6 +38,7 @@ __all__ = [
     "LearnedPositions",
     "MultiHeadAttention",
     "PrefixCache",
+    "RecurrentLayers",
     "ResidualAttention",
     "SlidingWindowCache",
     "StaticCache",

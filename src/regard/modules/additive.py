@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
-from regard.functional.scoring import additive_attention
+from regard.functional.scoring import attend_hidden
 from regard.modules.padding import keep_mask
 
 __all__ = ["AdditiveAttention"]
@@ -61,6 +61,7 @@ class AdditiveAttention(nn.Module):
         value_context: Float[Tensor, "batch kv_len vdim"] | None = None,
         key_padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
+        hidden_key: Float[Tensor, "batch kv_len hidden_dim"] | None = None,
     ) -> Float[Tensor, "batch q_len value_dim"]:
         """Attend from ``x`` to ``context``.
 
@@ -70,6 +71,8 @@ class AdditiveAttention(nn.Module):
             value_context: what is summed; None for ``context``.
             key_padding_mask: bool (batch, kv_len), **True = padding**.
             attn_mask: bool, **True = may attend**, broadcasts to (batch, 1, q_len, kv_len).
+            hidden_key: what ``hidden_key(context)`` gave, for a decoder that asks the same context at every step; None
+                to compute it.
 
         Returns:
             The weighted sum of the values for each query; 0 for a query without a single key.
@@ -83,13 +86,16 @@ class AdditiveAttention(nn.Module):
         needed, got = (self.query_weight.shape[0], self.key_weight.shape[0]), (x.shape[-1], context.shape[-1])
         if needed != got:
             raise ArgumentError(f"x and context must have the layer's widths {needed}, got {got}.")
-        attended = additive_attention(
-            x[:, None],
-            context[:, None],
+        hidden_key = self.hidden_key(context) if hidden_key is None else hidden_key
+        attended = attend_hidden(
+            (x @ self.query_weight)[:, None],
+            hidden_key[:, None],
             value[:, None],
-            query_weight=self.query_weight,
-            key_weight=self.key_weight,
             vector=self.vector,
             attn_mask=keep_mask(attn_mask, key_padding_mask, context),
         )
         return attended[:, 0]
+
+    def hidden_key(self, context: Float[Tensor, "batch kv_len kdim"]) -> Float[Tensor, "batch kv_len hidden_dim"]:
+        """Return U k for each key of ``context``."""
+        return context @ self.key_weight
