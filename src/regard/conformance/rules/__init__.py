@@ -15,6 +15,7 @@ from regard.conformance.rules.gradients import Gradients
 from regard.conformance.rules.grouped_heads import GroupedHeads
 from regard.conformance.rules.head_merge import HeadMerge
 from regard.conformance.rules.mask_sense import MaskSense
+from regard.conformance.rules.packed import Packed
 from regard.conformance.rules.padding import Padding
 from regard.conformance.rules.paths import Paths
 from regard.conformance.rules.positions import Positions
@@ -42,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     Batch(),
     Positions(),
     Padding(),
+    Packed(),
     Cache(),
     CrossLengths(),
     Paths(),

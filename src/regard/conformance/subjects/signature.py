@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regard.conformance.documents import visible
 from regard.conformance.outcome import NotTestedError
-from regard.conformance.stream import Output, Stream, calling
+from regard.conformance.stream import Output, Packing, Stream, calling
 from regard.conformance.subjects.declared import declared
 from regard.conformance.subjects.model_subject import ModelSubject
 
 __all__ = ["streams_of_signature"]
 
 _REAL = ("attention_mask",)  # 1 = real token
+_STACKS = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 _PADDING = ("key_padding_mask", "src_key_padding_mask", "padding_mask")  # True = padding
 
 
@@ -38,6 +40,13 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
         found = _per_token(result, tokens.shape[1], swapped)
         return Output(found.transpose(0, 1) if swapped else found)
 
+    def pack(tokens: Tensor, documents: Tensor) -> Output:
+        heads = max(one.num_heads for one in module.modules() if isinstance(one, nn.MultiheadAttention))
+        keep = visible(documents, causal=bool(subject.traits.causal)).expand(-1, heads, -1, -1).flatten(0, 1)
+        tokens = subject.vectors(tokens)
+        result = module(tokens.transpose(0, 1) if swapped else tokens, ~keep)
+        return Output(result.transpose(0, 1) if swapped else result)
+
     draw = _drawn(module, call)
     subject.traits = subject.traits.told(**declared(module))
     subject.traits = subject.traits.told(padding=(mask is not None, f"its forward takes {mask or 'no mask of tokens'}"))
@@ -53,8 +62,22 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
             has_positions=subject.traits.positions,
             text="model({tokens}{keep})",
             mask_text=f", {mask}={'{mask}' if mask in _REAL else '~{mask}'}",
+            packings=(_packing_of_torch(pack),) if isinstance(module, _STACKS) else (),
+            no_packing="its forward has no known way; tell it with packed= of regard.conformance.Model",
         )
     ]
+
+
+def _packing_of_torch(call: Any) -> Packing:
+    return Packing(
+        name="a mask of blocks",
+        call=call,
+        lines=(
+            "documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))",
+            "keep = documents[:, None] == documents",
+        ),
+        text="model({tokens}, ~keep)",
+    )
 
 
 def _drawn(module: nn.Module, call: Any) -> Any:
