@@ -2,6 +2,7 @@
 
 from regard.conformance.rule import Rule
 from regard.conformance.rules.batch import Batch
+from regard.conformance.rules.bidirectional import Bidirectional
 from regard.conformance.rules.cache import Cache
 from regard.conformance.rules.causal_corner import CausalCorner
 from regard.conformance.rules.causality import Causality
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     Scale(),
     MaskSense(),
     Causality(),
+    Bidirectional(),
     Window(),
     CausalCorner(),
     GroupedHeads(),

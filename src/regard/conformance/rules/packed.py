@@ -57,7 +57,7 @@ class Packed(Rule):
         "where transformers makes the masks of a causal model (without any mask and without a cache)."
     )
     tolerance = "twice the error of a float32 run against the float64 one"
-    meaning = "a layer does not get the mask of blocks, or takes it for a causal or a padding mask"
+    meaning = "a layer does not get the mask of blocks or the offsets, or takes them for something else"
     remedy = (
         "hand a mask of blocks, or offsets, to every attention call; with transformers leave attention_mask=None and "
         "use_cache=False, else position_ids that begin anew separate nothing"
@@ -165,24 +165,25 @@ def _failed(
         _rows(stream, bench, sizes),
     )
     place, seen = _where(subject, stream, packing, rows)
-    mixed = not seen and _mixed(stream, packing, bench, rows)
+    mixed = _mixed(stream, packing, bench, rows)
+    inside = place is not None and not seen  # attention was heard, and it keeps them apart
     case = Case(length=rows.tokens.shape[1], stream=stream.name)
     if place is not None:
         case = replace(case, layer=place.layer, head=place.head, query=place.query)
     lengths = " and ".join(map(str, rows.sizes))
-    begins = "no attention call that could be heard differs" if place is None else f"it begins in {place}"
+    begins = "" if place is None else f": it begins in {place}"
     if place is not None and seen:
-        begins = f"{place.doing('put')} weight on another sequence"
+        begins = f": {place.doing('put')} weight on another sequence"
     return failed(
-        f"sequences of {lengths} tokens in one row ({packing.name}) give something else than alone, by {error:.2g}: "
+        f"sequences of {lengths} tokens in one row ({packing.name}) give something else than alone, by {error:.2g}"
         f"{begins}",
         measured=error,
         tolerance=tolerance,
         case=case,
         ways=(packing.name,),
         reproduction=_reproduction(subject, stream, packing, rows),
-        meaning=None if seen else _OUTSIDE if mixed else _POSITIONS,
-        remedy=None if seen else _NO_PACKING if mixed else _BEGIN_ANEW,
+        meaning=(_OUTSIDE if mixed else _POSITIONS) if inside else None,
+        remedy=(_NO_PACKING if mixed else _BEGIN_ANEW) if inside else None,
     )
 
 

@@ -177,7 +177,7 @@ class FunctionSubject(Subject):
             text=text,
             mask_text=mask_text,
             packings=packings,
-            no_packing="it takes neither a mask nor offsets",
+            no_packing="" if packings else "it takes neither a mask nor offsets",
         )
 
     def _heads(self, tokens: Tensor) -> list[Tensor]:

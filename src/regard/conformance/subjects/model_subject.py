@@ -109,7 +109,7 @@ def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[st
             mask_text="{mask}",
             no_mask_text="None",
             packings=() if adapter.packed is None else (_packing_of_adapter(pack),),
-            no_packing="its adapter has no packed=",
+            no_packing="its adapter has no packed=" if adapter.packed is None else "",
         )
     ]
 

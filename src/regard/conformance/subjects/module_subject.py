@@ -97,6 +97,8 @@ class ModuleSubject(Subject):
     def _stream(self, name: str, *, causal: bool) -> Stream:
         width = self.adapter.embed_dim
         text, mask_text, no_mask_text = self._written(causal)
+        packings = tuple(self._packings(causal))
+        no_packing = "its adapter has no packed=" if self.by_person else "it takes no mask of pairs of tokens"
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
             return Output(self.adapter.call(self.copy, self.vectors(tokens), keep, causal))
@@ -114,8 +116,8 @@ class ModuleSubject(Subject):
             text=text,
             mask_text=mask_text,
             no_mask_text=no_mask_text,
-            packings=tuple(self._packings(causal)),
-            no_packing="its adapter has no packed=" if self.by_person else "it takes no mask of pairs of tokens",
+            packings=packings,
+            no_packing="" if packings else no_packing,
         )
 
     def _packings(self, causal: bool) -> Iterator[Packing]:

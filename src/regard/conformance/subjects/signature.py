@@ -16,6 +16,7 @@ from regard.conformance.subjects.model_subject import ModelSubject
 __all__ = ["streams_of_signature"]
 
 _REAL = ("attention_mask",)  # 1 = real token
+_NO_PACKING = "its forward has no known way; tell it with packed= of regard.conformance.Model"
 _STACKS = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 _PADDING = ("key_padding_mask", "src_key_padding_mask", "padding_mask")  # True = padding
 
@@ -63,7 +64,7 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
             text="model({tokens}{keep})",
             mask_text=f", {mask}={'{mask}' if mask in _REAL else '~{mask}'}",
             packings=(_packing_of_torch(pack),) if isinstance(module, _STACKS) else (),
-            no_packing="its forward has no known way; tell it with packed= of regard.conformance.Model",
+            no_packing="" if isinstance(module, _STACKS) else _NO_PACKING,
         )
     ]
 
