@@ -95,7 +95,7 @@ def _calls(trace: Trace, length: int) -> list[Heard]:
 
 def _hidden(heard: Heard) -> Tensor:
     """Return which keys each query of a call does not see in any head of any sequence, (len, len)."""
-    return ~heard.scores.isfinite().flatten(0, 1).any(0)
+    return heard.hidden.flatten(0, 1).all(0)
 
 
 def _one_sided(calls: Sequence[Heard]) -> tuple[str, str] | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from regard.conformance.subjects.rotary import attention_factors
+
 __all__ = ["declared"]
 
 _UNSCALED = {
@@ -24,7 +26,7 @@ def declared(module: nn.Module) -> dict[str, tuple[Any, str]]:
     config: Any = getattr(module, "config", None)
     found: dict[str, tuple[Any, str] | None] = {"causal": _causal(module, config)}
     found |= {"scale": _scale(config), "softcap": _softcap(config), "window": _window(config)}
-    found |= {"num_kv_heads": _kv_heads(config)}
+    found |= {"num_kv_heads": _kv_heads(config), "attention_factors": attention_factors(config)}
     return {name: one for name, one in found.items() if one is not None}
 
 

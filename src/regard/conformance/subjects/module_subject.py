@@ -17,6 +17,8 @@ from regard.conformance.traits import Traits
 
 __all__ = ["ModuleSubject", "adapted"]
 
+_CONTEXTS = ("context", "encoder_hidden_states", "key_value_states", "kv", "memory", "other", "source")
+
 
 class ModuleSubject(Subject):
     """An attention module; its streams are self-attention without and with a causal mask.
@@ -195,14 +197,17 @@ def _with_projections(module: nn.Module) -> AttentionModule:
         return output
 
     width: int = module.query.in_features  # type: ignore[assignment, union-attr]
-    takes_mask = "attn_mask" in inspect.signature(module.forward).parameters
+    names = list(inspect.signature(module.forward).parameters)
+    takes_mask = "attn_mask" in names
+    takes_context = len(names) > 1 and names[1] in _CONTEXTS
+    takes_context = takes_context and not (getattr(module, "rotary", None) or getattr(module, "causal", False))
     return AttentionModule(
         module=module,
         call=call,
         embed_dim=width,
         num_heads=module.num_heads,  # type: ignore[arg-type]
         causal="always" if getattr(module, "causal", False) else "never",
-        cross=None if getattr(module, "rotary", None) or getattr(module, "causal", False) else cross,
+        cross=cross if takes_context else None,
         packed=packed if takes_mask else None,
     )
 
