@@ -1,6 +1,6 @@
 """`--assume causal=true`: corrections of what was found out, from text to the type of the trait."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from regard._errors import ArgumentError
@@ -8,8 +8,21 @@ from regard._errors import ArgumentError
 __all__ = ["assumptions"]
 
 _WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
-_NUMBERS = {"scale": float, "softcap": float, "window": int, "num_kv_heads": int}
-_EXAMPLES = {"dtype": "float16", "scale": "0.125", "softcap": "50", "window": "128", "num_kv_heads": "2"}
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "attention_factors": lambda text: tuple(float(one) for one in text.split(",")),
+    "num_kv_heads": int,
+    "scale": float,
+    "softcap": float,
+    "window": int,
+}
+_EXAMPLES = {
+    "attention_factors": "1.2 or 1,1.2",
+    "dtype": "float16",
+    "num_kv_heads": "2",
+    "scale": "0.125",
+    "softcap": "50",
+    "window": "128",
+}
 
 
 def assumptions(texts: Sequence[str]) -> dict[str, Any]:

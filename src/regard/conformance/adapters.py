@@ -22,6 +22,9 @@ class AttentionModule:
         causal: ``"argument"`` if ``call`` heeds ``causal``, else ``"always"`` or ``"never"``.
         padding: whether ``call`` heeds ``keep``.
         cross: (module, x, context) -> output of attention from ``x`` to another sequence, or None if it has none.
+        packed: (module, x, documents, causal) -> output, where each row of ``x`` holds several sequences; ``documents``
+            is whole numbers (batch, len), the number of the sequence that each token belongs to. None if it has no way
+            to keep them apart.
         scale: factor of the dot products; None for 1 / √head_dim.
 
     Example:
@@ -41,6 +44,7 @@ class AttentionModule:
     causal: Literal["argument", "always", "never"] = "argument"
     padding: bool = True
     cross: Callable[[Any, Tensor, Tensor], Tensor] | None = None
+    packed: Callable[[Any, Tensor, Tensor, bool], Tensor] | None = None
     scale: float | None = None
 
 
@@ -60,6 +64,9 @@ class Model:
         padding_token: whole number to pad with.
         step: (module, tokens, cache) -> (output, cache), the cache being None at first; None if there is no cache.
         positions: whether it knows the order of its tokens; None to find out.
+        packed: (module, tokens, documents) -> output, where each row of ``tokens`` holds several sequences;
+            ``documents`` is whole numbers (batch, len), the number of the sequence that each token belongs to. None if
+            it has no way to keep them apart.
     """
 
     module: nn.Module
@@ -72,3 +79,4 @@ class Model:
     padding_token: int = 0
     step: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] | None = None
     positions: bool | None = None
+    packed: Callable[[Any, Tensor, Tensor], Tensor] | None = None

@@ -38,7 +38,7 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
     """Return where ``arrived`` came from, up to a rotation and a factor per head, and the factors (heads,); or None.
 
     Rotary positions keep the norm of each vector, so the ratio of norms is the factor by which it was scaled on its
-    way.
+    way. It is NaN for a head of zeros, such as a pruned one.
     """
     norms = arrived.double().norm(dim=-1)
     for origin in origins(trace, heard, arrived, heard.call.num_heads):
@@ -49,7 +49,7 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
         factors = ratio.transpose(0, 1).flatten(1)
         middle = factors.median(dim=1).values
         if bool(((factors - middle[:, None]).abs() <= _EQUAL * middle[:, None]).all()):
-            return origin, middle
+            return origin, middle.masked_fill((factors == 0).all(1), torch.nan)
     return None
 
 
@@ -100,11 +100,18 @@ def _rows(made: Tensor, batch: int, length: int) -> Iterator[Tensor]:
 
 
 def matching_heads(arrived: Tensor, origin: Origin) -> Tensor | None:
-    """Return which head of ``origin`` each head of ``arrived`` equals, (heads,), or None if one equals none."""
+    """Return which head of ``origin`` each head of ``arrived`` equals, (heads,), or None if one equals none.
+
+    Of several that it equals, such as pruned heads of zeros, that one is taken which belongs to it.
+    """
     theirs = origin.heads.transpose(1, 2)
     if theirs.shape[-2:] != arrived.shape[-2:]:
         return None
     difference = (arrived[:, :, None] - theirs[:, None]).abs().amax((0, 3, 4))
+    allowed = 1e-9 * max(float(arrived.abs().max()), torch.finfo(torch.float64).tiny)
     best = difference.min(1)
-    largest = float(arrived.abs().max())
-    return best.indices if bool((best.values <= 1e-9 * max(largest, torch.finfo(torch.float64).tiny)).all()) else None
+    if not bool((best.values <= allowed).all()):
+        return None
+    group = max(arrived.shape[1] // theirs.shape[1], 1)
+    own = (torch.arange(arrived.shape[1], device=arrived.device) // group).clamp_max(theirs.shape[1] - 1)
+    return torch.where(difference.gather(1, own[:, None])[:, 0] <= allowed, own, best.indices)

@@ -22,18 +22,20 @@ def called(stream: Stream, tokens: str, mask: str | None = None) -> str:
     return stream.text.replace("{tokens}", tokens).replace("{keep}", keep)
 
 
-def changed_token(subject: Subject, stream: Stream, tokens: Tensor, position: int, earlier: bool = True) -> str:
-    """Return how to see that changing the token at ``position`` changes what it must not.
+def changed_token(
+    subject: Subject, stream: Stream, tokens: Tensor, position: int, *, looked_at: int | None = None
+) -> str:
+    """Return how to see that changing the token at ``position`` changes what it must not, or does not what it must.
 
     Args:
         subject: what is checked.
         stream: which input.
         tokens: (1, len).
         position: the token that is changed.
-        earlier: outputs before it must stay; else all others.
+        looked_at: the output that must change; None for those before the token, which must stay.
     """
     change = f"other[0, {position}] += 1" if tokens.dtype == torch.int64 else f"other[0, {position}] *= 2"
-    kept = f"[:, :{position}]" if earlier else ""
+    kept, wanted = (f":{position}", "must be 0") if looked_at is None else (str(looked_at), "must not be 0")
     return "\n".join(
         [
             subject.setup(),
@@ -41,7 +43,7 @@ def changed_token(subject: Subject, stream: Stream, tokens: Tensor, position: in
             "other = tokens.clone()",
             change,
             f"before, after = {called(stream, 'tokens')}, {called(stream, 'other')}",
-            f"print((before - after){kept}.abs().max())  # must be 0",
+            f"print((before - after)[:, {kept}].abs().max())  # {wanted}",
         ]
     )
 

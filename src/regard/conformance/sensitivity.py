@@ -1,4 +1,4 @@
-"""How outputs depend on tokens, by gradients: the way that sees what a lucky perturbation would miss."""
+"""How outputs depend on tokens: by changing one at a time, and by gradients, which see what a lucky change would miss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regard.conformance.bench import Bench
 from regard.conformance.outcome import NotTestedError
 from regard.conformance.stream import Output, Stream, calling
 from regard.conformance.subjects.subject import Subject
 
-__all__ = ["dependence", "differentiable"]
+__all__ = ["dependence", "different", "differentiable", "influence"]
 
 
 @contextmanager
@@ -64,6 +65,23 @@ def dependence(subject: Subject, stream: Stream, tokens: Tensor, rows: Sequence[
     length = tokens.shape[1]
     norms = [torch.zeros(length) if one is None else one[0].norm(dim=-1).detach() for one in gradients]
     return torch.stack([one.double() for one in norms])
+
+
+def influence(stream: Stream, bench: Bench, length: int) -> tuple[list[int], Tensor]:
+    """Return which tokens were changed, and by how much each output changed with each of them, (changed, len)."""
+    tokens = bench.tokens(stream, 1, length)
+    others = bench.tokens(stream, 1, length, offset=1)
+    places = [1, length // 2, length - 1] if bench.fast and length > 3 else list(range(length))
+    batch = tokens.repeat(len(places) + 1, *[1] * (tokens.ndim - 1))
+    for row, changed in enumerate(places):
+        batch[row, changed] = different(tokens[0, changed], others[0, changed])
+    outputs = stream.run(batch).tokens
+    return places, (outputs[:-1] - outputs[-1]).abs().amax(-1).nan_to_num(nan=torch.inf)
+
+
+def different(token: Tensor, other: Tensor) -> Tensor:
+    """Return ``other``, or the next one where it is the same."""
+    return other if not torch.equal(token, other) else token + 1
 
 
 def _same(given: Any, tokens: Tensor) -> bool:

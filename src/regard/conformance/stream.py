@@ -1,6 +1,6 @@
 """One input of a subject that is a sequence of tokens, and what it gives for each token: what most rules work on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regard.conformance.outcome import NotTestedError
 
-__all__ = ["Output", "Stream", "calling"]
+__all__ = ["Output", "Packing", "Stream", "calling"]
 
 _ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -27,6 +27,26 @@ class Output:
 
     tokens: Tensor
     other: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """One way in which a subject takes several sequences in one row, one after the other.
+
+    Attributes:
+        name: what keeps them apart, in words.
+        call: (tokens, documents) -> ``Output``; ``documents`` is whole numbers (batch, len), the number of the sequence
+            that each token belongs to, rising from 0 in each row.
+        longest: the longest sequence that this way is good for, or None for any.
+        lines: Python that makes what ``text`` needs out of ``sizes`` and ``documents``, for a reproduction.
+        text: how the call is written, with ``{tokens}``.
+    """
+
+    name: str
+    call: Callable[[Tensor, Tensor], Output]
+    longest: int | None = None
+    lines: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +71,8 @@ class Stream:
         text: how its call is written in a reproduction, with ``{tokens}``, ``{keep}`` in their places.
         mask_text: what stands for ``{keep}`` where there is a ``{mask}`` of real tokens.
         no_mask_text: what stands for it where there is none.
+        packings: the ways in which it takes several sequences in one row.
+        no_packing: why there is none.
     """
 
     name: str
@@ -68,6 +90,8 @@ class Stream:
     text: str = "model({tokens})"
     mask_text: str = ""
     no_mask_text: str = ""
+    packings: Sequence[Packing] = ()
+    no_packing: str = ""
 
     def run(self, tokens: Tensor, keep: Tensor | None = None, positions: Tensor | None = None) -> Output:
         """Return what the subject gives, without gradients.
@@ -78,6 +102,15 @@ class Stream:
         with torch.no_grad(), calling(f"with {tuple(tokens.shape)} tokens"):
             # A copy, so that a subject that changes its input in place breaks the rule on that and no other.
             return self.call(tokens.clone(), keep, positions)
+
+    def pack(self, packing: Packing, tokens: Tensor, documents: Tensor) -> Output:
+        """Return what the subject gives for rows of several sequences, without gradients.
+
+        Raises:
+            NotTestedError: it raised an error.
+        """
+        with torch.no_grad(), calling(f"with {tuple(tokens.shape)} packed tokens"):
+            return packing.call(tokens.clone(), documents)
 
     def explicit(self, keep: Tensor) -> Tensor | None:
         """Return the positions that real tokens have alone, as models count them, or None where none are taken."""

@@ -17,6 +17,7 @@ from regard.observe.layers import Layers
 __all__ = ["Heard", "Made", "Trace", "traced"]
 
 _PRODUCTS = {"aten::bmm": (0, 1), "aten::baddbmm": (1, 2)}  # positions of the two factors
+_FAR, _UNDERFLOW = 10, 1e3  # exp(-1000) is 0 in float64
 _LINEAR = {"aten::mm": 0, "aten::addmm": 1}  # position of what comes in
 
 
@@ -54,6 +55,21 @@ class Heard:
         assert call.query is not None
         assert call.key is not None
         return reference.scores(call.query.double(), call.key.double(), **call.masking)
+
+
+    @property
+    def hidden(self) -> Tensor:
+        """Which keys the mask takes from which queries, (batch, heads, q_len, kv_len).
+
+        A key without weight need not be hidden: the softmax of a sharp head underflows to 0. It is if its score is -inf,
+        or lies further below all scores with weight than these lie apart, as a fill of -1e9 does.
+        """
+        scores = self.scores
+        weights = reference.weights(scores)
+        seen = weights > 0
+        low = torch.where(seen, scores, torch.inf).amin((0, 2, 3), keepdim=True)
+        high = torch.where(seen, scores, -torch.inf).amax((0, 2, 3), keepdim=True)
+        return ~seen & (scores < low - _FAR * (high - low) - _UNDERFLOW)
 
 
 @dataclass

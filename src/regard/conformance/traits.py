@@ -23,6 +23,8 @@ class Traits:
         left_padding: it has a way to give tokens behind padding the positions that they have alone.
         cache: it can continue from cached keys and values.
         scale: factor of the dot products; None for 1 / √head_dim.
+        attention_factors: what rotary positions multiply queries and keys with, as YaRN does, so that scores get its
+            square; several where layers differ; None for 1.
         softcap: limit of the absolute scores.
         window: how many keys a token of a windowed layer sees, itself included.
         num_kv_heads: key heads of a model with grouped heads.
@@ -36,6 +38,7 @@ class Traits:
     left_padding: bool | None = None
     cache: bool | None = None
     scale: float | None = None
+    attention_factors: tuple[float, ...] | None = None
     softcap: float | None = None
     window: int | None = None
     num_kv_heads: int | None = None

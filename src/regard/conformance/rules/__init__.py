@@ -2,6 +2,7 @@
 
 from regard.conformance.rule import Rule
 from regard.conformance.rules.batch import Batch
+from regard.conformance.rules.bidirectional import Bidirectional
 from regard.conformance.rules.cache import Cache
 from regard.conformance.rules.causal_corner import CausalCorner
 from regard.conformance.rules.causality import Causality
@@ -15,6 +16,7 @@ from regard.conformance.rules.gradients import Gradients
 from regard.conformance.rules.grouped_heads import GroupedHeads
 from regard.conformance.rules.head_merge import HeadMerge
 from regard.conformance.rules.mask_sense import MaskSense
+from regard.conformance.rules.packed import Packed
 from regard.conformance.rules.padding import Padding
 from regard.conformance.rules.paths import Paths
 from regard.conformance.rules.positions import Positions
@@ -33,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     Scale(),
     MaskSense(),
     Causality(),
+    Bidirectional(),
     Window(),
     CausalCorner(),
     GroupedHeads(),
@@ -42,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     Batch(),
     Positions(),
     Padding(),
+    Packed(),
     Cache(),
     CrossLengths(),
     Paths(),

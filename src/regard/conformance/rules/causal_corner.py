@@ -132,7 +132,7 @@ def _of_model(subject: Subject, stream: Stream, bench: Bench) -> Outcome:
 
 def _wrong(heard: Heard, q_len: int, kv_len: int) -> tuple[int, int, str] | None:
     """Return (head, query, what it sees) of the first head whose corner is elsewhere, or None."""
-    seen = (heard.weights > 0).any(0)
+    seen = ~heard.hidden.all(0)
     wanted = causal_mask(q_len, kv_len)
     later = seen & ~wanted
     if bool(later.any()):

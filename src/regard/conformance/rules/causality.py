@@ -10,7 +10,7 @@ from regard.conformance.locate import Place, first_difference
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.reproduction import changed_token
 from regard.conformance.rule import Rule
-from regard.conformance.sensitivity import dependence
+from regard.conformance.sensitivity import dependence, different, influence
 from regard.conformance.stream import Output, Stream
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.trace import traced
@@ -148,14 +148,7 @@ def _masked(stream: Stream) -> Stream:
 
 def leaks(stream: Stream, bench: Bench, length: int, tolerance: float) -> _Leak | None:
     """Return the strongest leak at ``length``, its size maybe below the tolerance; None if no token has any effect."""
-    tokens = bench.tokens(stream, 1, length)
-    others = bench.tokens(stream, 1, length, offset=1)
-    places = [1, length // 2, length - 1] if bench.fast and length > 3 else list(range(length))
-    batch = tokens.repeat(len(places) + 1, *[1] * (tokens.ndim - 1))
-    for row, changed in enumerate(places):
-        batch[row, changed] = _different(tokens[0, changed], others[0, changed])
-    outputs = stream.run(batch).tokens
-    change = (outputs[:-1] - outputs[-1]).abs().amax(-1).nan_to_num(nan=torch.inf)
+    places, change = influence(stream, bench, length)
     if not float(change.max()) > tolerance:
         return None
     earlier = torch.arange(length) < torch.tensor(places)[:, None]
@@ -164,17 +157,13 @@ def leaks(stream: Stream, bench: Bench, length: int, tolerance: float) -> _Leak 
     return _Leak(stream, length, places[row], query, max(float(forbidden.max()), 0.0))
 
 
-def _different(token: Tensor, other: Tensor) -> Tensor:
-    return other if not torch.equal(token, other) else token + 1
-
-
 def _place(subject: Subject, bench: Bench, leak: _Leak) -> Place | None:
     """Return the first layer and head that leak; ``query`` is a position of the sequence."""
     if subject.copy is None:
         return None
     tokens = bench.tokens(leak.stream, 1, leak.length)
     other = tokens.clone()
-    other[0, leak.changed] = _different(
+    other[0, leak.changed] = different(
         tokens[0, leak.changed], bench.tokens(leak.stream, 1, leak.length, offset=1)[0, leak.changed]
     )
     with traced(subject.copy) as one:

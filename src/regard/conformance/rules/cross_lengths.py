@@ -79,6 +79,11 @@ def _of_module(subject: ModuleSubject, bench: Bench) -> Outcome:
             return cross(subject.copy, one, two)
 
     before = run(x, context)
+    if not subject.by_person and torch.equal(run(x, -2 * context), before):
+        raise NotTestedError(
+            "it takes a context and does not look at it, so it may be meant for one sequence alone; if it is not, say so "
+            "with cross= of regard.conformance.AttentionModule"
+        )
     turned = float((run(x, context.flip(1)) - before).abs().max())
     seen = (run(x, other) - before).abs().amax((0, 2))
     others = float((run(other_x, context) - before)[:, 1:].abs().max())
@@ -139,7 +144,7 @@ def _hidden_across(encoder: Stream, bench: Bench) -> Outcome | None:
     for heard in bench.trace(encoder).calls:
         if heard.call.kv_len != bench.length or heard.call.q_len == bench.length:
             continue
-        hidden = ~heard.scores.isfinite().all(0)
+        hidden = heard.hidden.any(0)
         if bool(hidden.any()):
             head, query, key = hidden.nonzero()[0].tolist()
             return failed(

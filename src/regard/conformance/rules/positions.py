@@ -1,6 +1,6 @@
 """Positions: without them attention is equivariant under permutations; with them it is not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,10 +9,13 @@ from regard.conformance.bench import Bench, distance
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.rule import Rule
 from regard.conformance.stream import Stream
+from regard.conformance.subjects.rotary import is_relative
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import traced
+from regard.conformance.trace import Heard, traced
 
 __all__ = ["Positions"]
+
+_SHARE = 1e-6  # of the largest score; rounding is far below
 
 
 class Positions(Rule):
@@ -53,13 +56,15 @@ class Positions(Rule):
             if moved is None:
                 continue
             tolerance = bench.floor(stream)
-            knows = moved > tolerance
+            knows = moved > tolerance or (stream.has_positions is True and _in_scores(subject, stream, bench))
             if stream.has_positions is False and knows:
                 return failed(
                     f"tokens in another order change outputs by {moved:.2g}, though {stream.name} has no positions",
                     measured=moved,
                     tolerance=tolerance,
                 )
+            if stream.has_positions and not knows and _insensitive(stream, bench):
+                raise NotTestedError(f"no other tokens of {stream.name} change any output, so their order could not show")
             if stream.has_positions and not knows:
                 return failed(
                     f"tokens of {stream.name} in another order give the same outputs in that order: "
@@ -81,10 +86,15 @@ class Positions(Rule):
         return passed("; ".join(said))
 
 
+def _insensitive(stream: Stream, bench: Bench) -> bool:
+    """Return whether outputs do not change even with other tokens."""
+    other = stream.run(bench.tokens(stream, offset=1)).tokens
+    return distance(other, bench.plain(stream)[1].tokens) <= bench.floor(stream)
+
+
 def _by_shift(subject: Subject, stream: Stream, bench: Bench) -> float:
     """Return how far outputs change when all positions of a rotary model move alike; 0 where that says nothing."""
-    rotary = getattr(getattr(subject.original, "config", None), "rope_parameters", None)
-    if stream.positions is None or not isinstance(rotary, Mapping) or rotary.get("rope_type") != "default":
+    if stream.positions is None or not is_relative(getattr(subject.original, "config", None)):
         return 0.0
     tokens = bench.tokens(stream, 1)
     places = torch.arange(tokens.shape[1])[None] + stream.positions
@@ -106,28 +116,72 @@ def _not_relative(stream: Stream, bench: Bench, shifted: float) -> Outcome:
 def _by_order(stream: Stream, bench: Bench) -> float:
     """Return how far outputs of tokens in another order are from outputs in that order."""
     tokens, before = bench.plain(stream)
-    order = torch.randperm(tokens.shape[1], generator=bench.generator(5))
-    if bool((order == torch.arange(len(order))).all()):
-        order = order.flip(0)
+    order = _other_order(stream, bench)
     return float((stream.run(tokens[:, order]).tokens - before.tokens[:, order]).abs().max())
+
+
+def _other_order(stream: Stream, bench: Bench) -> Tensor:
+    """Return an order of the tokens; where it is causal, two neighbours near the end, where a window sees them."""
+    length = bench.length
+    if stream.causal:
+        return torch.tensor([*range(length - 3), length - 2, length - 3, length - 1])
+    order = torch.randperm(length, generator=bench.generator(5))
+    return order.flip(0) if bool((order == torch.arange(length)).all()) else order
 
 
 def _by_first_layer(subject: Subject, stream: Stream, bench: Bench) -> float | None:
     """Return how far the first attention layer's output at the last token changes when the two before are exchanged."""
-    for offset in range(10):  # until the two are not the same token
-        tokens = bench.tokens(stream, 1, offset=offset)
-        other = tokens.clone()
-        other[:, -3:-1] = tokens[:, -3:-1].flip(1)  # near the end, where a window sees them
-        if not torch.equal(tokens, other):
-            break
+    tokens, other = _exchanged(stream, bench)
     if subject.copy is None:
         return float((stream.run(tokens).tokens[:, -1] - stream.run(other).tokens[:, -1]).abs().max())
-    outputs: list[Tensor] = []
-    for one in (tokens, other):
-        with traced(subject.copy) as trace:
-            stream.run(one)
-        found = [heard.call.output for heard in trace.calls if heard.call.q_len == heard.call.kv_len == tokens.shape[1]]
-        if not found or found[0] is None:
-            return None
-        outputs.append(found[0][:, :, -1])
-    return float((outputs[0] - outputs[1]).abs().max())
+    found = [_first_call(subject, stream, one) for one in (tokens, other)]
+    outputs = [None if heard is None else heard.call.output for heard in found]
+    if outputs[0] is None or outputs[1] is None:
+        return None
+    return float((outputs[0][:, :, -1] - outputs[1][:, :, -1]).abs().max())
+
+
+def _exchanged(stream: Stream, bench: Bench) -> tuple[Tensor, Tensor]:
+    """Return tokens, and the same in another order in which they are not the same."""
+    for offset in range(10):
+        tokens = bench.tokens(stream, 1, offset=offset)
+        other = tokens[:, _other_order(stream, bench)]
+        if not torch.equal(tokens, other):
+            break
+    return tokens, other
+
+
+def _first_call(subject: Subject, stream: Stream, tokens: Tensor) -> Heard | None:
+    """Return the first attention call from the tokens to themselves, or None."""
+    assert subject.copy is not None
+    with traced(subject.copy) as trace:
+        stream.run(tokens)
+    length = tokens.shape[1]
+    return next((heard for heard in trace.calls if heard.call.q_len == heard.call.kv_len == length), None)
+
+
+def _in_scores(subject: Subject, stream: Stream, bench: Bench) -> bool:
+    """Return whether the first layer's scores know the order, which a sharp softmax may hide from the outputs."""
+    if subject.copy is None:
+        return False
+    found = [_first_call(subject, stream, tokens) for tokens in _exchanged(stream, bench)]
+    if found[0] is None or found[1] is None:
+        return False
+    order = _other_order(stream, bench)
+    rows = slice(-1, None) if stream.causal else slice(None)  # earlier rows of a causal layer lack what was moved on
+    for before, after in zip(_products(found[0]), _products(found[1]), strict=True):
+        moved = before[:, :, order][..., order][:, :, rows]
+        seen = moved.isfinite() & after[:, :, rows].isfinite()
+        largest = float(torch.where(seen, moved, 0.0).abs().max())
+        change = torch.where(seen, moved - after[:, :, rows], 0.0).abs().max()
+        if float(change) > _SHARE * largest:
+            return True
+    return False
+
+
+def _products(heard: Heard) -> Iterator[Tensor]:
+    """Iterate over the scores, and the products of queries and keys where these are known: a soft cap hides them."""
+    yield heard.scores
+    if heard.query is not None and heard.key is not None:
+        group = heard.query.shape[1] // heard.key.shape[1]
+        yield heard.query.double() @ heard.key.double().repeat_interleave(group, 1).mT

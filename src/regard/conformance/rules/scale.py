@@ -1,6 +1,7 @@
 """Scale: dot products are multiplied by 1 / √head_dim, or by what the model declares."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -132,8 +133,11 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
                 continue
             width = heard.query.shape[-1] if heard.query is not None else 1
             wanted = 1 / math.sqrt(width) if subject.traits.scale is None else subject.traits.scale
-            error = (found / wanted - 1).abs()
-            heads += len(error)
+            error, wanted = _nearest(found, wanted, subject.traits.attention_factors)
+            if not bool((error >= 0).any()):
+                why_not = f"{heard.layer}: its queries or keys are zeros"
+                continue
+            heads += int((error >= 0).sum())
             worst = max(worst, float(error.max()))
             if worst > _TOLERANCE:
                 heads_off = (error > _TOLERANCE).nonzero()[:, 0].tolist()
@@ -149,12 +153,22 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
     if not heads:
         raise NotTestedError(why_not)
     declared = "1/√head_dim" if subject.traits.scale is None else f"{subject.traits.scale:.4g}, as declared,"
+    if subject.traits.attention_factors is not None:
+        squares = " or ".join(f"{one:.4g}²" for one in subject.traits.attention_factors)
+        declared += f" times {squares}, the declared attention factor of its positions,"
     return passed(
         f"the factor is {declared} in {heads} heads",
         measured=worst,
         tolerance=_TOLERANCE,
         ways=("from the projections to the softmax of each head",),
     )
+
+
+def _nearest(found: Tensor, scale: float, attention_factors: Sequence[float] | None) -> tuple[Tensor, float]:
+    """Return the relative error of each head's factor, -1 for a head of zeros, and the right factor nearest to them."""
+    wanted = [scale * one * one for one in attention_factors or (1.0,)]
+    errors = [(found / one - 1).abs().nan_to_num(nan=-1.0) for one in wanted]
+    return min(zip(errors, wanted, strict=True), key=lambda one: float(one[0].max()))
 
 
 def _learnt(subject: Subject, heard: Heard) -> str | None:
@@ -196,8 +210,8 @@ def _kernel_factor(heard: Heard, twin: Heard, softcap: float | None) -> Tensor |
     seen = scores[0].isfinite() & scores[1].isfinite()
     moved = torch.where(seen, scores[0] - scores[1], 0.0)
     change = torch.where(seen, products[0] - products[1], 0.0)
-    power = change.square().sum((0, 2, 3))
-    return (moved * change).sum((0, 2, 3)) / power if bool((power > 0).all()) else None
+    power = change.square().sum((0, 2, 3))  # 0 for a pruned head, whose factor is NaN
+    return (moved * change).sum((0, 2, 3)) / power if bool((power > 0).any()) else None
 
 
 def _uncapped(scores: Tensor, softcap: float | None) -> Tensor:

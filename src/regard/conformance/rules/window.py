@@ -29,10 +29,10 @@ class Window(Rule):
         " unit test has."
     )
     method = (
-        "Which keys have weight in each layer, at a sequence longer than the window (on the copy, long windows are "
+        "Which keys each layer leaves, at a sequence longer than the window (on the copy, long windows are "
         "shortened to 4)."
     )
-    tolerance = "a key has weight or not"
+    tolerance = "a key is hidden or not"
     meaning = (
         "the window is off by one (i - j < window against <=), counts from the wrong end, or does not reach this layer"
     )
@@ -63,7 +63,7 @@ class Window(Rule):
             if heard.call.q_len != length or heard.call.kv_len != length:
                 continue
             layers += 1
-            seen = (heard.weights[0] > 0).to(inside.device)
+            seen = ~heard.hidden[0].to(inside.device)
             if bool((seen == (before >= 0)).all()):
                 continue
             windowed += 1
@@ -78,7 +78,7 @@ class Window(Rule):
             )
         return passed(
             f"{windowed} of {layers} layers see exactly the last {window} keys",
-            ways=("keys with weight in each layer",),
+            ways=("keys that each layer leaves",),
         )
 
 
@@ -90,7 +90,7 @@ def _failed(seen: Tensor, inside: Tensor, layer: str, window: int, length: int) 
         measured=float(number),
         tolerance=float(window),
         case=Case(length=length, layer=layer, head=head, query=query, key=key),
-        ways=("keys with weight in each layer",),
+        ways=("keys that each layer leaves",),
     )
 
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regard._errors import ArgumentError
+from regard.conformance.documents import offsets_of, visible
 from regard.conformance.outcome import NotTestedError
-from regard.conformance.stream import Output, Stream, calling
+from regard.conformance.stream import Output, Packing, Stream, calling
+from regard.conformance.subjects.offsets_function import OffsetsFunction, takes_offsets
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.traits import Traits
 
@@ -30,7 +32,7 @@ HEADS, HEAD_DIM = 2, 16
 
 
 class FunctionSubject(Subject):
-    """A function of query, key and value, (batch, heads, len, head_dim) each.
+    """A function of query, key and value, (batch, heads, len, head_dim) each, or of packed ones and their offsets.
 
     A token of its stream is the query, the key and the value of that token in one vector, so that the laws of sequences
     hold for functions as they do for models.
@@ -43,17 +45,18 @@ class FunctionSubject(Subject):
 
     def __init__(self, function: Callable[..., Any], assume: Mapping[str, tuple[Any, str]]) -> None:
         self.original = function
-        self.function = function
-        self.name = _name(function)
         names = _parameters(function)
+        self.function = OffsetsFunction(function) if takes_offsets(names) else function
+        self.name = _name(function)
         self.options = {
             option: next(name for name in known if name in names)
             for option, known in _NAMES.items()
             if any(name in names for name in known)
         }
         self._dtype = torch.float64
+        packed = isinstance(self.function, OffsetsFunction)
         self.notes = [
-            "layout is (batch, heads, len, head_dim)",
+            "layout is (tokens, heads, head_dim) with offsets" if packed else "layout is (batch, heads, len, head_dim)",
             f"it takes {', '.join(self.options.values()) or 'no'} options",
         ]
         always = self._is_causal_by_itself()
@@ -119,16 +122,19 @@ class FunctionSubject(Subject):
 
     def setup(self) -> str:
         """Return the import of the function, and how a token becomes its query, key and value."""
-        module = getattr(self.function, "__module__", None)
+        adapted = self.function.written() if isinstance(self.function, OffsetsFunction) else []
+        return "\n".join(["import torch", self._imported(), *adapted])
+
+    def _imported(self) -> str:
+        """Return where the function comes from."""
+        module = getattr(self.original, "__module__", None)
         if self.origin is not None:
-            return f"import torch\n{self.made(self.name if self.name.isidentifier() else 'attend')}"
-        if self.function is F.scaled_dot_product_attention:
-            found = f"from torch.nn.functional import {self.name}"
-        elif self.name.isidentifier() and module not in (None, "__main__"):
-            found = f"from {module} import {self.name}"
-        else:
-            found = f"# {self.name}: the function that was checked"
-        return f"import torch\n{found}"
+            return self.made(self.name if self.name.isidentifier() else "attend")
+        if self.original is F.scaled_dot_product_attention:
+            return f"from torch.nn.functional import {self.name}"
+        if self.name.isidentifier() and module not in (None, "__main__"):
+            return f"from {module} import {self.name}"
+        return f"# {self.name}: the function that was checked"
 
     def _written(self, causal: bool) -> tuple[str, str]:
         """Return the call on vectors that hold query, key and value of each token, and its mask, as expressions."""
@@ -147,9 +153,7 @@ class FunctionSubject(Subject):
         option = {"causal": True} if causal and "causal" in self.options else {}
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
-            q, k, v = (
-                part.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2) for part in self.vectors(tokens).chunk(3, -1)
-            )
+            q, k, v = self._heads(tokens)
             mask, options = None if keep is None else keep[:, None, None, :], option
             if mask is not None and option:  # backends disagree on a mask together with causal
                 length = tokens.shape[1]
@@ -159,6 +163,7 @@ class FunctionSubject(Subject):
             return Output(self.attend(q, k, v, mask=mask, **options).transpose(1, 2).flatten(2))
 
         text, mask_text = self._written(causal)
+        packings = tuple(self._packings(causal))
         return Stream(
             name=name,
             draw=lambda batch, length, generator: torch.randn(
@@ -171,6 +176,51 @@ class FunctionSubject(Subject):
             has_positions=False,
             text=text,
             mask_text=mask_text,
+            packings=packings,
+            no_packing="" if packings else "it takes neither a mask nor offsets",
+        )
+
+    def _heads(self, tokens: Tensor) -> list[Tensor]:
+        """Return query, key and value of tokens that hold the three."""
+        return [part.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2) for part in self.vectors(tokens).chunk(3, -1)]
+
+    def _packings(self, causal: bool) -> Iterator[Packing]:
+        if "mask" in self.options:
+            yield self._packed_by_mask(causal)
+        if isinstance(self.function, OffsetsFunction):
+            yield self._packed_by_offsets(self.function, causal)
+
+    def _packed_by_mask(self, causal: bool) -> Packing:
+        def call(tokens: Tensor, documents: Tensor) -> Output:
+            mask = visible(documents, causal=causal)  # the triangle is in it: backends disagree on a mask with causal
+            return Output(self.attend(*self._heads(tokens), mask=mask).transpose(1, 2).flatten(2))
+
+        split = f"*{{tokens}}.unflatten(-1, (3, {HEADS}, {HEAD_DIM})).permute(2, 0, 3, 1, 4)"
+        lower = ".tril()" if causal else ""
+        return Packing(
+            name="a mask of blocks",
+            call=call,
+            lines=(
+                "documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))",
+                f"keep = (documents[:, None] == documents){lower}[None, None]",
+            ),
+            text=f"{self.name}({split}, {self.options['mask']}=keep).transpose(1, 2)",
+        )
+
+    def _packed_by_offsets(self, function: OffsetsFunction, causal: bool) -> Packing:
+        option = {self.options["causal"]: True} if causal and "causal" in self.options else {}
+
+        def call(tokens: Tensor, documents: Tensor) -> Output:
+            ends = offsets_of(documents)
+            return Output(function.packed(*self._heads(tokens), ends, ends, **option).transpose(1, 2).flatten(2))
+
+        split = f"*{{tokens}}[0].unflatten(-1, (3, {HEADS}, {HEAD_DIM})).unbind(1)"
+        given = ", ".join([*function.given("ends", "max(sizes)"), *(f"{name}=True" for name in option)])
+        return Packing(
+            name="offsets",
+            call=call,
+            lines=("ends = torch.tensor([0, *sizes], dtype=torch.int32).cumsum(0, dtype=torch.int32)",),
+            text=f"over_offsets({split}, {given})[None]",
         )
 
     def _is_causal_by_itself(self) -> bool:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from regard.conformance.outcome import NotTestedError
 from regard.conformance.stream import Output, Stream, calling
 from regard.conformance.subjects.declared import declared
+from regard.conformance.subjects.hugging_face_packing import Asked, packings_of_hugging_face
 from regard.conformance.subjects.model_subject import ModelSubject
+from regard.conformance.subjects.private_copy import parameter_dtype
 
 __all__ = ["is_hugging_face", "streams_of_hugging_face"]
 
@@ -149,6 +151,7 @@ class _Conventions:
             has_positions=True,
             text=f"model({self.main}={{tokens}}{{keep}}, decoder_input_ids=target).encoder_last_hidden_state",
             mask_text=", attention_mask={mask}",
+            no_packing="the mask of its encoder reaches the cross-attention of its decoder as well",
         )
         fixed = {self.main: context}
         decoder = self._stream("decoder", decode, causal=True, prefix="decoder_", fixed=fixed)
@@ -166,6 +169,22 @@ class _Conventions:
     def _stream(self, name: str, call: Any, *, causal: bool, prefix: str, fixed: Mapping[str, Tensor]) -> Stream:
         offset = self._offset(call) if f"{prefix}position_ids" in self.names else None
         tokens_text = "".join(f"{key}={key}, " for key in fixed)
+        text = f"model({tokens_text}{prefix}input_ids={{tokens}}"
+        packings, no_packing = packings_of_hugging_face(
+            Asked(
+                module=self.module,
+                call=self._called(prefix, fixed),
+                names=self.names,
+                prefix=prefix,
+                causal=causal,
+                offset=offset,
+                absolute=_absolute(self.module),
+                window=self.subject.traits.window,
+                text=text,
+                float_type=lambda: parameter_dtype(self.module),
+            ),
+            self.ids(1, 2, torch.Generator().manual_seed(4)),
+        )
         return Stream(
             name=name,
             draw=self.ids,
@@ -178,9 +197,21 @@ class _Conventions:
             step=self._step(prefix, fixed) if causal and self._caches(prefix, fixed) else None,
             cache_name=self._cache_name(),
             has_positions=self.subject.traits.positions is not False,
-            text=f"model({tokens_text}{prefix}input_ids={{tokens}}{{keep}})[0]",
+            text=f"{text}{{keep}})[0]",
             mask_text=f", {prefix}attention_mask={{mask}}",
+            packings=packings,
+            no_packing=no_packing,
         )
+
+    def _called(self, prefix: str, fixed: Mapping[str, Tensor]) -> Any:
+        """Return the call with tokens and further inputs by name, as the outputs per token."""
+
+        def call(tokens: Tensor, **inputs: Any) -> Output:
+            given = {name: self._context(one, len(tokens)) for name, one in fixed.items()}
+            result = self.result(**{f"{prefix}input_ids": tokens}, **given, **inputs)
+            return Output(_first(result)) if fixed else self._per_token(result, tokens.shape[1])
+
+        return call
 
     def _offset(self, call: Any) -> int | None:
         """Return what explicit positions count from, measured: with them the outputs are those without any."""

@@ -1,6 +1,6 @@
 """A whole model: its streams come from its adapter, from Hugging Face's conventions, or from its signature."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.conformance.adapters import Model
-from regard.conformance.stream import Output, Stream
+from regard.conformance.stream import Output, Packing, Stream
 from regard.conformance.subjects.private_copy import cast, parameter_dtype, private_copy
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.traits import Traits
@@ -90,6 +90,10 @@ def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[st
         assert adapter.step is not None
         return adapter.step(subject.copy, subject.vectors(chunk), cache)
 
+    def pack(tokens: Tensor, documents: Tensor) -> Output:
+        assert adapter.packed is not None
+        return Output(adapter.packed(subject.copy, subject.vectors(tokens), documents))
+
     subject.streams = [
         Stream(
             name="tokens",
@@ -104,5 +108,16 @@ def streams_of_adapter(subject: ModelSubject, adapter: Model, assume: Mapping[st
             text="adapter.call(model, {tokens}, {keep})",
             mask_text="{mask}",
             no_mask_text="None",
+            packings=() if adapter.packed is None else (_packing_of_adapter(pack),),
+            no_packing="its adapter has no packed=" if adapter.packed is None else "",
         )
     ]
+
+
+def _packing_of_adapter(call: Callable[[Tensor, Tensor], Output]) -> Packing:
+    return Packing(
+        name="packed= of the adapter",
+        call=call,
+        lines=("documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))[None]",),
+        text="adapter.packed(model, {tokens}, documents)",
+    )

@@ -1,5 +1,6 @@
 """An attention module: PyTorch's, one with four projections of the usual names, or a person's own by its adapter."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from regard.conformance.adapters import AttentionModule
-from regard.conformance.stream import Output, Stream
+from regard.conformance.documents import visible
+from regard.conformance.stream import Output, Packing, Stream
 from regard.conformance.subjects.private_copy import cast, parameter_dtype, private_copy
 from regard.conformance.subjects.subject import Subject
 from regard.conformance.traits import Traits
 
 __all__ = ["ModuleSubject", "adapted"]
+
+_CONTEXTS = ("context", "encoder_hidden_states", "key_value_states", "kv", "memory", "other", "source")
 
 
 class ModuleSubject(Subject):
@@ -95,6 +99,8 @@ class ModuleSubject(Subject):
     def _stream(self, name: str, *, causal: bool) -> Stream:
         width = self.adapter.embed_dim
         text, mask_text, no_mask_text = self._written(causal)
+        packings = tuple(self._packings(causal))
+        no_packing = "its adapter has no packed=" if self.by_person else "it takes no mask of pairs of tokens"
 
         def call(tokens: Tensor, keep: Tensor | None, positions: Tensor | None) -> Output:
             return Output(self.adapter.call(self.copy, self.vectors(tokens), keep, causal))
@@ -112,7 +118,29 @@ class ModuleSubject(Subject):
             text=text,
             mask_text=mask_text,
             no_mask_text=no_mask_text,
+            packings=packings,
+            no_packing="" if packings else no_packing,
         )
+
+    def _packings(self, causal: bool) -> Iterator[Packing]:
+        packed = self.adapter.packed
+        if packed is None:
+            return
+
+        def call(tokens: Tensor, documents: Tensor) -> Output:
+            return Output(packed(self.copy, self.vectors(tokens), documents, causal))
+
+        lines = ["documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))"]
+        lower = ".tril()" if causal else ""
+        if self.by_person:
+            name, text = "packed= of the adapter", f"adapter.packed(module, {{tokens}}, documents[None], {causal})"
+        elif isinstance(self.original, nn.MultiheadAttention):
+            name, text = "attn_mask of blocks", "module(*[{tokens}] * 3, attn_mask=~keep, need_weights=False)[0]"
+            lines.append(f"keep = (documents[:, None] == documents){lower}")
+        else:
+            name, text = "attn_mask of blocks", "module({tokens}, attn_mask=keep)"
+            lines.append(f"keep = (documents[:, None] == documents){lower}")
+        yield Packing(name=name, call=call, lines=tuple(lines), text=text)
 
 
 def adapted(module: nn.Module) -> AttentionModule | None:
@@ -138,9 +166,19 @@ def _of_torch(module: nn.MultiheadAttention) -> AttentionModule:
     def cross(twin: nn.MultiheadAttention, x: Tensor, context: Tensor) -> Tensor:
         return swap(twin(swap(x), swap(context), swap(context), need_weights=False)[0])
 
+    def packed(twin: nn.MultiheadAttention, x: Tensor, documents: Tensor, causal: bool) -> Tensor:
+        hidden = ~visible(documents, causal=causal).expand(-1, module.num_heads, -1, -1).flatten(0, 1)
+        y = swap(x)
+        return swap(twin(y, y, y, attn_mask=hidden, need_weights=False)[0])
+
     same = module._qkv_same_embed_dim
     return AttentionModule(
-        module=module, call=call, embed_dim=module.embed_dim, num_heads=module.num_heads, cross=cross if same else None
+        module=module,
+        call=call,
+        embed_dim=module.embed_dim,
+        num_heads=module.num_heads,
+        cross=cross if same else None,
+        packed=packed,
     )
 
 
@@ -153,12 +191,35 @@ def _with_projections(module: nn.Module) -> AttentionModule:
         output: Tensor = twin(x, context)
         return output
 
+    def packed(twin: nn.Module, x: Tensor, documents: Tensor, causal: bool) -> Tensor:
+        keep = visible(documents, causal=causal)
+        output: Tensor = twin(x, attn_mask=~keep if _hides_where_true(twin, x) else keep)
+        return output
+
     width: int = module.query.in_features  # type: ignore[assignment, union-attr]
+    names = list(inspect.signature(module.forward).parameters)
+    takes_mask = "attn_mask" in names
+    takes_context = len(names) > 1 and names[1] in _CONTEXTS
+    takes_context = takes_context and not (getattr(module, "rotary", None) or getattr(module, "causal", False))
     return AttentionModule(
         module=module,
         call=call,
         embed_dim=width,
         num_heads=module.num_heads,  # type: ignore[arg-type]
         causal="always" if getattr(module, "causal", False) else "never",
-        cross=None if getattr(module, "rotary", None) or getattr(module, "causal", False) else cross,
+        cross=cross if takes_context else None,
+        packed=packed if takes_mask else None,
     )
+
+
+def _hides_where_true(twin: nn.Module, x: Tensor) -> bool:
+    """Return whether True in ``attn_mask`` means may not attend: a token that sees itself alone gives what it does alone.
+
+    Where neither meaning gives that, True is taken to mean may attend.
+    """
+    itself = torch.eye(2, dtype=torch.bool)[None, None]
+    alone = torch.cat([twin(x[:1, place : place + 1]) for place in range(2)], 1)
+    seen, hidden = (
+        torch.allclose(twin(x[:1, :2], attn_mask=mask), alone, rtol=1e-4, atol=1e-6) for mask in (itself, ~itself)
+    )
+    return hidden and not seen

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regard.conformance.documents import visible
 from regard.conformance.outcome import NotTestedError
-from regard.conformance.stream import Output, Stream, calling
+from regard.conformance.stream import Output, Packing, Stream, calling
 from regard.conformance.subjects.declared import declared
 from regard.conformance.subjects.model_subject import ModelSubject
 
@@ -16,6 +17,8 @@ __all__ = ["streams_of_signature"]
 
 _REAL = ("attention_mask",)  # 1 = real token
 _CACHE, _NEW_CACHE = "cache", "new_cache"  # the argument, and the method that makes an empty one
+_NO_PACKING = "its forward has no known way; tell it with packed= of regard.conformance.Model"
+_STACKS = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 _PADDING = ("key_padding_mask", "src_key_padding_mask", "padding_mask")  # True = padding
 
 
@@ -39,6 +42,13 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
         found = _per_token(result, tokens.shape[1], swapped)
         return Output(found.transpose(0, 1) if swapped else found)
 
+    def pack(tokens: Tensor, documents: Tensor) -> Output:
+        heads = max(one.num_heads for one in module.modules() if isinstance(one, nn.MultiheadAttention))
+        keep = visible(documents, causal=bool(subject.traits.causal)).expand(-1, heads, -1, -1).flatten(0, 1)
+        tokens = subject.vectors(tokens)
+        result = module(tokens.transpose(0, 1) if swapped else tokens, ~keep)
+        return Output(result.transpose(0, 1) if swapped else result)
+
     draw = _drawn(module, call)
     step = _step(module, subject, mask) if _CACHE in names and hasattr(module, _NEW_CACHE) else None
     subject.traits = subject.traits.told(**declared(module))
@@ -58,6 +68,8 @@ def streams_of_signature(subject: ModelSubject, assume: Mapping[str, tuple[Any, 
             has_positions=subject.traits.positions,
             text="model({tokens}{keep})",
             mask_text=f", {mask}={'{mask}' if mask in _REAL else '~{mask}'}",
+            packings=(_packing_of_torch(pack),) if isinstance(module, _STACKS) else (),
+            no_packing="" if isinstance(module, _STACKS) else _NO_PACKING,
         )
     ]
 
@@ -74,6 +86,18 @@ def _step(module: Any, subject: ModelSubject, mask: str | None) -> Any:
         return _per_token(module(subject.vectors(chunk), **given), chunk.shape[1], False), cache
 
     return step
+
+
+def _packing_of_torch(call: Any) -> Packing:
+    return Packing(
+        name="a mask of blocks",
+        call=call,
+        lines=(
+            "documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))",
+            "keep = documents[:, None] == documents",
+        ),
+        text="model({tokens}, ~keep)",
+    )
 
 
 def _drawn(module: nn.Module, call: Any) -> Any:
