@@ -8,11 +8,16 @@ from regard.train.classification.config import ClassifierConfig
 from regard.train.classification.job import ClassifierJob
 from regard.train.config import JobConfig
 from regard.train.job import Job
+from regard.train.language.config import LanguageConfig
+from regard.train.language.job import LanguageJob
 from regard.train.progress import Progress
 
 __all__ = ["make_job"]
 
-_JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {ClassifierConfig: ClassifierJob}
+_JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
+    ClassifierConfig: ClassifierJob,
+    LanguageConfig: LanguageJob,
+}
 
 
 def make_job(config: JobConfig, run: Run, progress: Progress | None = None) -> Job[Any, Any]:

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from regard._errors import ArgumentError
 from regard.train.classification.config import ClassifierConfig
 from regard.train.config import JobConfig
+from regard.train.language.config import LanguageConfig
 
-__all__ = ["RECIPES", "Recipe", "configure", "demo", "demo_fast", "from_scratch", "text_classifier"]
+__all__ = ["RECIPES", "Recipe", "configure", "demo", "demo_fast", "from_scratch", "language_model", "text_classifier"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,16 @@ def from_scratch() -> dict[str, Any]:
     }
 
 
+def language_model() -> dict[str, Any]:
+    """Train a decoder from scratch on one text, character by character: set data.path."""
+    return {"recipe": "language-model", "data": {}}
+
+
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe(config=ClassifierConfig, values=demo),
     "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
     "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
+    "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
 }
 

@@ -47,4 +47,4 @@ def _recompute(block: nn.Module) -> None:
             return forward(*arguments, **named)
         return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
-    block.forward = recomputed  # type: ignore[method-assign]
+    block.forward = recomputed

@@ -40,10 +40,11 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
     return [name for name in _HEADLINES if name in shown] or shown[:_NUM_HEADLINES]
 
 
-def interval_text(interval: Interval | None, digits: int = 3) -> tuple[str, str]:
+def interval_text(interval: Interval | None) -> tuple[str, str]:
     """Return the value and its interval as text; a dash and the reason where it is undefined."""
     if interval is None or interval.value is None:
         return "–", (interval.note or "undefined") if interval else "not computed"
+    digits = 3 if abs(interval.value) < 10 else 2 if abs(interval.value) < 100 else 1
     if interval.low is None or interval.high is None:
         return f"{interval.value:.{digits}f}", interval.note or ""
     return f"{interval.value:.{digits}f}", f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"

@@ -1,0 +1,73 @@
+"""The whole job of a language model as data."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from regard.train.config import JobConfig, OptimConfig, Settings
+
+__all__ = ["LanguageConfig", "LanguageData", "LanguageModel"]
+
+
+class LanguageData(Settings):
+    """The text, and how it is cut."""
+
+    path: Path | None = Field(None, description="a text file, or a folder of .txt files; .gz, .bz2 and .xz too")
+    tokens: Literal["characters"] = "characters"
+    window: int = Field(256, ge=8, description="tokens that the model sees at once")
+    validation_share: float = Field(0.05, gt=0, lt=0.5, description="of the text, before the test share")
+    test_share: float = Field(0.1, gt=0, lt=0.5, description="of the text, at its end")
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> "LanguageData":
+        if self.path is None:
+            raise ValueError("data.path must name a text file or a folder of them: --set data.path=FILE")
+        return self
+
+
+class LanguageModel(Settings):
+    """A decoder from scratch."""
+
+    num_layers: int = Field(6, ge=1)
+    embed_dim: int = Field(192, ge=8)
+    num_heads: int = Field(6, ge=1)
+    num_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; as many as heads if not given")
+    activation: Literal["gelu", "relu", "swiglu"] = "swiglu"
+    positions: Literal["rotary", "learned"] = "rotary"
+    dropout_p: float = Field(0.05, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "LanguageModel":
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
+            )
+        return self
+
+
+class LanguageOptim(OptimConfig):
+    """AdamW as language models from scratch are used to."""
+
+    epochs: int = Field(6, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    schedule: Literal["linear", "cosine", "inverse_sqrt"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+
+
+class LanguageConfig(JobConfig):
+    """The recipe of a language model."""
+
+    task: ClassVar[str] = "language modelling"
+
+    recipe: str = "language-model"
+    data: LanguageData
+    model: LanguageModel = LanguageModel()
+    optim: LanguageOptim = LanguageOptim()
+
+    @property
+    def source(self) -> str:
+        """Return the file or folder."""
+        return str(self.data.path)
