@@ -49,6 +49,7 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(12)
     ]
     (folder / "mine.csv").write_text("topic,body\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "book.txt").write_text("".join(f"{text}.\n" for _, _, text in (row.partition(",") for row in rows)) * 2)
     return folder
 
 
@@ -64,7 +65,7 @@ def test_readme_begins_with_the_two_commands():
 
 
 def test_only_known_kinds_of_commands_are_shown():
-    known = ("git clone ", "git log ", "cd ", "python benchmarks/", "pip install ", "tensorboard --logdir ")
+    known = ("git clone ", "git log ", "cd ", "python benchmarks/", "pip install ", "tensorboard --logdir ", "torchrun ")
     assert [command for command in OTHER if not command.startswith(known)] == []
 
 

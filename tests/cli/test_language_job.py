@@ -52,6 +52,16 @@ def test_every_stage_writes_its_part(regard_command: Command, text_file: Path, t
     assert "data.every_class" not in verdicts
     assert "Nats per token" in (folder / "report.html").read_text()
     assert "nats per token" in out
+    code, out, err = regard_command("generate", folder, "the b", "--tokens", "40", "--seed", "3")
+    assert code == 0, err
+    assert len(out) >= len("the b") + 40 + 1  # a token that stands for an unknown character is longer than one
+    assert regard_command("generate", folder, "the b", "--tokens", "40", "--seed", "3")[1] == out
+    assert out.startswith("the b")
+    assert regard_command("generate", folder, "the b", "--tokens", "40", "--seed", "4")[1] != out
+    code, _, err = regard_command("predict", folder, "the b")
+    assert (code, "a run of a classifier, got one of language modelling" in err) == (1, True)
+    code, _, err = regard_command("generate", folder, "")
+    assert (code, "must hold a character or more" in err) == (1, True)
     code, out, _ = regard_command(*arguments(text_file), "--out", folder)
     assert (code, "this run, finished" in " ".join(out.split())) == (0, True)
 

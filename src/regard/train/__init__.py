@@ -11,6 +11,8 @@ from regard.train.config import JobConfig, OptimConfig, WatchConfig
 from regard.train.hardware import Hardware, choose_hardware
 from regard.train.job import Job
 from regard.train.jobs import make_job
+from regard.train.language.config import LanguageConfig
+from regard.train.language.inference import Writer
 from regard.train.loop import BatchLoss, Fit, Task
 from regard.train.progress import Progress, Silent
 from regard.train.ranks import Ranks, join_ranks
@@ -26,6 +28,7 @@ __all__ = [
     "Hardware",
     "Job",
     "JobConfig",
+    "LanguageConfig",
     "OptimConfig",
     "Progress",
     "Ranks",
@@ -33,6 +36,7 @@ __all__ = [
     "Silent",
     "Task",
     "WatchConfig",
+    "Writer",
     "choose_hardware",
     "configure",
     "join_ranks",

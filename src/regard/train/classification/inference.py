@@ -42,8 +42,10 @@ class Classifier:
         """Open the model that ``run`` trained.
 
         Raises:
-            RecordError: the run has not written its model yet.
+            RecordError: the run is of another task, or has not written its model yet.
         """
+        if run.info.task != "text classification":
+            raise RecordError(f"Predicting classes needs a run of a classifier, got one of {run.info.task}.")
         folder = run.folder / "model"
         if next(run.events("trained"), None) is None:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")

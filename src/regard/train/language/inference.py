@@ -1,0 +1,76 @@
+"""A trained language model, opened from its run folder and asked to write on."""
+
+import torch
+
+from regard._errors import ArgumentError, RecordError
+from regard.data import Tokenizer, load_tokenizer
+from regard.models import Decoder, Sampling, generate, load_decoder
+from regard.records import Run
+
+__all__ = ["Writer"]
+
+
+class Writer:
+    """A beginning in, what follows out, in float32 on the CPU.
+
+    Example:
+        >>> writer = Writer.open(Run.open("runs/language-model"))  # doctest: +SKIP
+        >>> writer.write("ROMEO:", max_new_tokens=100)  # doctest: +SKIP
+
+    Args:
+        model: the decoder.
+        tokenizer: the one that it was trained with.
+    """
+
+    def __init__(self, model: Decoder, tokenizer: Tokenizer) -> None:
+        self.model = model.eval()
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def open(cls, run: Run) -> "Writer":
+        """Open the model that ``run`` trained.
+
+        Raises:
+            RecordError: the run is of another task, or has not written its model yet.
+        """
+        if run.info.task != "language modelling":
+            raise RecordError(f"Writing needs a run of a language model, got one of {run.info.task} in {run.folder}.")
+        if next(run.events("trained"), None) is None:
+            raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
+        folder = run.folder / "model"
+        return cls(load_decoder(folder), load_tokenizer(folder))
+
+    def write(self, beginning: str, *, max_new_tokens: int = 200, sampling: Sampling | None = None) -> str:
+        """Return what the model writes behind ``beginning``, which is read as far back as the model can see.
+
+        The model sees as many tokens as a window of its training; longer texts are written window by window, each
+        behind the second half of the one before.
+
+        Args:
+            beginning: not empty.
+            max_new_tokens: how many tokens to write.
+            sampling: how tokens are drawn; None for the likeliest at each step.
+
+        Raises:
+            ArgumentError: an empty beginning, or a number of tokens below 1.
+        """
+        if not beginning:
+            raise ArgumentError("A beginning must hold a character or more, got none; a line end will do.")
+        ids = self._tokenizer.encode([beginning], max_len=len(beginning) + 1).ids[0]
+        window = self.model.config.max_len
+        written: list[int] = []
+        while len(written) < max_new_tokens:
+            # Half a window is left free, so that the context is never shorter than the other half.
+            seen = [*ids, *written][-max(1, window - min(window // 2, max_new_tokens - len(written))) :]
+            room = min(window - len(seen), max_new_tokens - len(written))
+            drawn = None if sampling is None else _reseeded(sampling, len(written))
+            found = generate(self.model.session(), torch.tensor([seen]), max_new_tokens=room, sampling=drawn)
+            written += found.rows()[0]
+        return self._tokenizer.decode(written)
+
+
+def _reseeded(sampling: Sampling, written: int) -> Sampling:
+    """Return other random numbers for each window, which follow from the seed."""
+    return Sampling(
+        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, seed=sampling.seed + written
+    )
