@@ -4,6 +4,7 @@ A model unpacks its config; the layers below never see one. Hugging Face's names
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
 """
 
+from regard.models._hf.attention import attention_from_hf
 from regard.models.bert import Bert
 from regard.models.checkpoint import (
     load_bert,
@@ -32,6 +33,7 @@ __all__ = [
     "Generated",
     "Sampling",
     "Session",
+    "attention_from_hf",
     "beam_search",
     "generate",
     "length_penalty",
