@@ -19,8 +19,9 @@ from regard.models.decoder import Decoder
 from regard.models.decoder_checkpoint import load_decoder, save_decoder
 from regard.models.decoder_config import DecoderConfig
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
+from regard.models.gguf import load_gguf
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
-from regard.models.pretrained import minilm_folder
+from regard.models.pretrained import minilm_folder, smollm2_file
 
 __all__ = [
     "Beams",
@@ -40,10 +41,12 @@ __all__ = [
     "load_bert",
     "load_classifier",
     "load_decoder",
+    "load_gguf",
     "load_masked_lm",
     "minilm_folder",
     "save_bert",
     "save_classifier",
     "save_decoder",
     "save_masked_lm",
+    "smollm2_file",
 ]
