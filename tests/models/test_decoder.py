@@ -2,9 +2,17 @@ import pytest
 import torch
 
 import regard
-from regard._errors import ArgumentError, DtypeError
+from regard._errors import ArgumentError, CapacityWarning, DtypeError
 from regard.models import Decoder, DecoderConfig, generate
-from regard.modules import CacheStack, DynamicCache, Int8Cache, PrefixCache, SlidingWindowCache, StaticCache
+from regard.modules import (
+    CacheStack,
+    DynamicCache,
+    Int8Cache,
+    PrefixCache,
+    SlidingWindowCache,
+    StaticCache,
+    cache_bytes,
+)
 from regard.modules.cache.protocol import Tokens
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
@@ -221,6 +229,31 @@ def test_watch_hears_every_layer_and_step(make_decoder):
     assert [(call["q_len"], call["kv_len"]) for call in view.calls()] == [
         pair for pair in ((7, 7), (1, 8), (1, 9), (1, 10)) for _ in range(2)
     ]
+
+
+@pytest.mark.parametrize("make", [DynamicCache, lambda: StaticCache(300), Int8Cache])
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+def test_predicted_bytes_are_those_of_a_generation(shape, make, make_decoder):
+    model = make_decoder(shape)
+    cache = model.new_cache(make)
+
+    generate(model.session(cache), tokens(40, batch=3), max_new_tokens=100)
+
+    assert cache.length == 139
+    assert cache_bytes(make(), model.cache_shape, 139, batch=3) == cache.num_bytes
+
+
+def test_the_last_tenth_of_the_room_is_told_once(make_decoder):
+    model = make_decoder(max_len=100)
+    cache = model.new_cache(lambda: StaticCache(40))
+
+    with torch.inference_mode():
+        model(tokens(36), cache=cache)
+        with pytest.warns(CapacityWarning, match="37 of the 40 tokens that model and cache have room for are used"):
+            model(tokens(1), cache=cache)
+        model(tokens(3), cache=cache)
+        with pytest.warns(CapacityWarning, match="95 of the 100 tokens"):
+            model(tokens(95), cache=model.new_cache())
 
 
 def test_what_does_not_fit_is_refused(make_decoder):

@@ -15,6 +15,7 @@ from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
 from regard.data.characters import character_tokenizer
 from regard.data.documents import Documents, drop_empty, normalized
+from regard.data.gguf_tokens import load_gguf_tokenizer
 from regard.data.hub import load_hub
 from regard.data.leaks import Leaks, find_leaks
 from regard.data.minhash import NearDuplicates, near_duplicates
@@ -46,6 +47,7 @@ __all__ = [
     "drop_empty",
     "find_leaks",
     "label_shift",
+    "load_gguf_tokenizer",
     "load_hub",
     "load_newsgroups",
     "load_reuters_r8",

@@ -4,6 +4,7 @@ A model unpacks its config; the layers below never see one. Hugging Face's names
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
 """
 
+from regard.models._hf.attention import attention_from_hf
 from regard.models.bert import Bert
 from regard.models.budget import count_parameters, width_for
 from regard.models.checkpoint import (
@@ -19,8 +20,9 @@ from regard.models.decoder import Decoder
 from regard.models.decoder_checkpoint import load_decoder, save_decoder
 from regard.models.decoder_config import DecoderConfig
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
+from regard.models.gguf import load_gguf
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
-from regard.models.pretrained import minilm_folder
+from regard.models.pretrained import minilm_folder, smollm2_file
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
 from regard.models.recurrent_translator import RecurrentMemory, RecurrentTranslator
@@ -43,6 +45,7 @@ __all__ = [
     "RecurrentTranslatorConfig",
     "Sampling",
     "Session",
+    "attention_from_hf",
     "beam_search",
     "count_parameters",
     "generate",
@@ -50,11 +53,13 @@ __all__ = [
     "load_bert",
     "load_classifier",
     "load_decoder",
+    "load_gguf",
     "load_masked_lm",
     "minilm_folder",
     "save_bert",
     "save_classifier",
     "save_decoder",
     "save_masked_lm",
+    "smollm2_file",
     "width_for",
 ]

@@ -1,5 +1,6 @@
 """The decoder: a causal language model, as GPT-2 and Llama are."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -7,11 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from regard._errors import ArgumentError
+from regard._errors import ArgumentError, CapacityWarning
 from regard.models.decoder_config import DecoderConfig
 from regard.models.initialise import initialise
 from regard.models.inputs import check_ids, keep_mask
 from regard.modules import (
+    CacheShape,
     CacheStack,
     DynamicCache,
     FastDropout,
@@ -78,7 +80,12 @@ class Decoder(nn.Module):
             ArgumentError: an id outside the vocabulary, too long a sequence, a mask of another shape, or a cache of
                 another model.
             DtypeError: a mask of floats.
+
+        Warns:
+            CapacityWarning: nine tenths of what model and cache have room for are passed.
         """
+        if cache is not None:
+            self._warn_near_end(input_ids.shape[1], cache)
         return self.logits(self.states(input_ids, attention_mask, cache))
 
     def states(
@@ -130,6 +137,27 @@ class Decoder(nn.Module):
             ArgumentError: the model is in training mode.
         """
         return DecoderSession(self, self.new_cache() if cache is None else cache)
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        """Return what ``cache_bytes`` and ``longest_context`` ask about the model."""
+        config = self.config
+        return CacheShape(
+            num_layers=config.num_layers,
+            num_kv_heads=config.kv_heads,
+            head_dim=config.width_per_head,
+            dtype=self.words.weight.dtype,
+        )
+
+    def _warn_near_end(self, num_new: int, cache: CacheStack) -> None:
+        limit = self.config.max_len if cache.max_len is None else min(self.config.max_len, cache.max_len)
+        if 10 * cache.length <= 9 * limit < 10 * (cache.length + num_new) <= 10 * limit:
+            warnings.warn(
+                f"{cache.length + num_new} of the {limit} tokens that model and cache have room for are used; "
+                "end the sequence in time, or go on with a longer cache.",
+                CapacityWarning,
+                stacklevel=5,
+            )
 
     def _embedded(self, input_ids: Tensor, places: Tensor, past: int) -> Tensor:
         """Return the vectors of the words, with those of their places where they are learned."""

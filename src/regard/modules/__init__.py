@@ -8,6 +8,7 @@ from regard.modules.additive import AdditiveAttention
 from regard.modules.block import ResidualAttention
 from regard.modules.cache import (
     Attended,
+    CacheShape,
     CacheStack,
     CrossAttentionCache,
     DynamicCache,
@@ -16,6 +17,8 @@ from regard.modules.cache import (
     PrefixCache,
     SlidingWindowCache,
     StaticCache,
+    cache_bytes,
+    longest_context,
 )
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
@@ -28,6 +31,7 @@ from regard.modules.recurrent import RecurrentLayers
 __all__ = [
     "AdditiveAttention",
     "Attended",
+    "CacheShape",
     "CacheStack",
     "CrossAttentionCache",
     "DynamicCache",
@@ -42,6 +46,8 @@ __all__ = [
     "ResidualAttention",
     "SlidingWindowCache",
     "StaticCache",
+    "cache_bytes",
     "from_torch",
+    "longest_context",
     "make_norm",
 ]

@@ -1,5 +1,6 @@
 """Caches of keys and values: what a causal layer has seen already, so that a step computes its own tokens alone."""
 
+from regard.modules.cache.accountant import CacheShape, cache_bytes, longest_context
 from regard.modules.cache.cross import CrossAttentionCache
 from regard.modules.cache.prefix import PrefixCache
 from regard.modules.cache.protocol import Attended, KeyValueCache
@@ -9,6 +10,7 @@ from regard.modules.cache.window import SlidingWindowCache
 
 __all__ = [
     "Attended",
+    "CacheShape",
     "CacheStack",
     "CrossAttentionCache",
     "DynamicCache",
@@ -17,4 +19,6 @@ __all__ = [
     "PrefixCache",
     "SlidingWindowCache",
     "StaticCache",
+    "cache_bytes",
+    "longest_context",
 ]

@@ -32,6 +32,12 @@ class TokenStore(Protocol):
     def select(self, rows: Tensor, length: int) -> None:
         """Keep the sequences ``rows``, whose first ``length`` tokens are filled."""
 
+    def room(self, length: int) -> int:
+        """Return how many tokens there will be room for once ``length`` were written."""
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one token of ``width`` numbers that come as ``dtype``."""
+
 
 class TokenBuffer:
     """Keeps tokens as they are, in room for some more.
@@ -49,13 +55,21 @@ class TokenBuffer:
         """Return how much memory is allocated."""
         return 0 if self._room is None else self._room.nbytes
 
+    def room(self, length: int) -> int:
+        """Return how many tokens there will be room for once ``length`` were written."""
+        return self._capacity or -(-length // GROWTH) * GROWTH
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one token of ``width`` numbers."""
+        return width * dtype.itemsize
+
     def write(self, new: Tensor, at: int) -> Tensor:
         """Put ``new`` behind the first ``at`` tokens; return a view of all."""
         end = at + new.shape[2]
         room = self._room
         if room is None or room.shape[2] < end:
             assert self._capacity is None or end <= self._capacity, "the cache looks at its capacity before"
-            room = self._moved(new, self._capacity or -(-end // GROWTH) * GROWTH, at)
+            room = self._moved(new, self.room(end), at)
         room[:, :, at:end] = new
         return room[:, :, :end]
 
@@ -99,6 +113,14 @@ class Int8Buffer:
     def num_bytes(self) -> int:
         """Return how much memory is allocated."""
         return self._levels.num_bytes + self._factors.num_bytes
+
+    def room(self, length: int) -> int:
+        """Return how many tokens there will be room for once ``length`` were written."""
+        return self._levels.room(length)
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one token of ``width`` numbers, whatever their type: their levels and the factor."""
+        return self._levels.token_bytes(width, torch.int8) + self._factors.token_bytes(1, torch.float32)
 
     def write(self, new: Tensor, at: int) -> Tensor:
         """Round ``new`` and put it behind the first ``at`` tokens; return all, as they are after rounding."""

@@ -88,6 +88,14 @@ class PrefixCache:
         """Keep the sequences ``rows``, in that order; one may be left out, or taken several times."""
         self._own.select(rows)
 
+    def room(self, length: int) -> int:
+        """Return how many tokens behind the prefix there will be room for once there are ``length`` with it."""
+        return self._own.room(max(0, length - self._prefix_len))
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one key or value of ``width`` numbers of ``dtype``."""
+        return self._own.token_bytes(width, dtype)
+
     def _behind_prefix(self, own: Attended) -> Attended:
         shared, batch = self._prefix.held(), own.key.shape[0]
         key, value = (

@@ -66,6 +66,12 @@ class KeyValueCache(Protocol):
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         """Keep the sequences ``rows``, in that order; one may be left out, or taken several times."""
 
+    def room(self, length: int) -> int:
+        """Return how many tokens of a sequence there will be room for once ``length`` were appended."""
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one key or value of ``width`` numbers of ``dtype``."""
+
 
 class Tokens:
     """How many tokens the sequences of a cache have, and which of them are real.

@@ -1,5 +1,6 @@
 """Caches that keep every token: one that grows, one whose room is given once, and one that rounds to int8."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -80,6 +81,14 @@ class _WholeCache:
         self._value.select(rows, self.length)
         self._tokens.select(rows)
         self._shape.select(rows)
+
+    def room(self, length: int) -> int:
+        """Return how many tokens of a sequence there will be room for once ``length`` were appended."""
+        return self._key.room(length)
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one key or value of ``width`` numbers of ``dtype``."""
+        return self._key.token_bytes(width, dtype)
 
     def _keep(self) -> Tensor | None:
         return None if self._tokens.keep is None else self._tokens.keep[:, None, None, :]

@@ -102,6 +102,17 @@ class SlidingWindowCache:
         self._tokens.select(rows)
         self._shape.select(rows)
 
+    def room(self, length: int) -> int:
+        """Return how many tokens of a sequence there is room for, whatever ``length``.
+
+        Padding within a sequence makes it more: as many tokens as stand between the window's first and last.
+        """
+        return self.num_sinks + self.window - 1 + GROWTH
+
+    def token_bytes(self, width: int, dtype: torch.dtype) -> int:
+        """Return the bytes of one key or value of ``width`` numbers of ``dtype``."""
+        return width * dtype.itemsize
+
     def _views(self) -> tuple[Tensor, Tensor]:
         key, value = (room[:, :, self._first : self._end] for room in self._rooms)
         return key, value
