@@ -17,6 +17,7 @@ from regard.modules.cache import (
     SlidingWindowCache,
     StaticCache,
 )
+from regard.modules.decoder_block import DecoderBlock
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
@@ -24,12 +25,14 @@ from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
 from regard.modules.recurrent import RecurrentLayers
+from regard.modules.sinusoidal import SinusoidalPositions
 
 __all__ = [
     "AdditiveAttention",
     "Attended",
     "CacheStack",
     "CrossAttentionCache",
+    "DecoderBlock",
     "DynamicCache",
     "FastDropout",
     "FeedForward",
@@ -40,6 +43,7 @@ __all__ = [
     "PrefixCache",
     "RecurrentLayers",
     "ResidualAttention",
+    "SinusoidalPositions",
     "SlidingWindowCache",
     "StaticCache",
     "from_torch",
