@@ -112,15 +112,15 @@ def test_a_later_target_token_changes_no_earlier_logit(options):
     assert not torch.allclose(after[0, 3], before[0, 3])
 
 
-def test_target_padding_on_the_left_is_hidden_by_its_mask():
-    model = small(positions="learned")
-    with torch.no_grad():
-        model.target_embeddings.positions.weight.zero_()  # so that the shift alone makes no difference
-    shifted = torch.tensor([[0, 0, 1, 14]])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_padding_on_the_left_of_either_side_changes_nothing(positions):
+    """Places are counted over real tokens."""
+    model = small(positions=positions)
+    source, target = torch.tensor([[0, 0, 9, 4, 2]]), torch.tensor([[0, 0, 1, 14]])
 
-    left = model(SOURCE[:1], shifted, decoder_attention_mask=(shifted != 0).long())
+    left = model(source, target, source != 0, (target != 0).long())
 
-    torch.testing.assert_close(left[:, 2:], model(SOURCE[:1], shifted[:, 2:]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(left[:, 2:], model(source[:, 2:], target[:, 2:]), rtol=1e-4, atol=1e-5)
 
 
 def test_encode_and_decode_make_forward():
@@ -136,7 +136,7 @@ def test_embeddings_are_scaled_and_sines_are_added():
     model = small()
     weight = model.source_embeddings.tokens.weight
 
-    embedded = model.source_embeddings(SOURCE[:1])
+    embedded = model.source_embeddings(SOURCE[:1], torch.arange(5))
 
     torch.testing.assert_close(embedded[0, 0], math.sqrt(16) * weight[5] + torch.tensor([0.0, 1.0] * 8))
     torch.testing.assert_close(embedded[0, 3, 0], 4 * weight[8, 0] + math.sin(3))

@@ -7,7 +7,7 @@ from torch import Tensor
 from regard._errors import ArgumentError, DtypeError
 from regard.functional.masks import keep_from_attention_mask
 
-__all__ = ["check_ids", "check_not_empty", "check_rows", "check_shape", "keep_mask", "padding_mask"]
+__all__ = ["check_ids", "check_not_empty", "check_rows", "check_shape", "keep_mask", "padding_mask", "stands_right"]
 
 
 def check_ids(ids: Tensor, *, name: str, size: int, what: str, max_len: int) -> None:
@@ -99,6 +99,13 @@ def padding_mask(
     """Return the mask with True = padding, as layers take it, or None where nothing is padded; see ``keep_mask``."""
     keep = keep_mask(attention_mask, shape, name=name)
     return None if keep is None else ~keep[:, 0, 0]
+
+
+def stands_right(padding: Bool[Tensor, "batch len"] | None) -> bool:
+    """Return whether all padding is known to stand behind the real tokens: False where it cannot be looked at."""
+    if padding is None:
+        return True
+    return _readable(padding) and not bool((padding[:, :-1] & ~padding[:, 1:]).any())
 
 
 def check_not_empty(real: Tensor) -> None:

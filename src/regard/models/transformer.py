@@ -1,24 +1,30 @@
 """The encoder–decoder Transformer: one stack reads a sequence, another writes the next and looks at the first."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from regard._errors import ArgumentError
 from regard.models.initialise import initialise
-from regard.models.inputs import check_ids, check_rows, padding_mask
+from regard.models.inputs import check_ids, check_rows, padding_mask, stands_right
 from regard.models.transformer_config import TransformerConfig
+from regard.models.transformer_session import TransformerCache, TransformerSession
 from regard.modules import (
     DecoderBlock,
+    DynamicCache,
     FastDropout,
     FeedForward,
+    KeyValueCache,
     LearnedPositions,
     MultiHeadAttention,
     ResidualAttention,
     SinusoidalPositions,
 )
+from regard.modules.cache.protocol import Tokens
 
 __all__ = ["Transformer"]
 
@@ -65,29 +71,40 @@ class Transformer(nn.Module):
         decoder_input_ids: Int[Tensor, "rows len"],
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-    ) -> Float[Tensor, "batch len vocab_size"]:
-        """Return the logits of the token that follows each of ``decoder_input_ids``.
+        cache: TransformerCache | None = None,
+        logits_at: Bool[Tensor, "rows len"] | None = None,
+    ) -> Float[Tensor, "*tokens vocab_size"]:
+        """Return the logits of the token that follows each of ``decoder_input_ids``, (batch, len, vocab_size).
 
         Args:
             input_ids: token ids of the source.
-            decoder_input_ids: token ids of the target, beginning with ``bos_id`` and without their last one.
-            attention_mask: bool or 0/1 whole numbers (batch, source_len), 1 = real token of the source.
-            decoder_attention_mask: the same of the target; not needed where padding stands on the right, as no real
-                token sees a later one. Logits at padding mean nothing.
+            decoder_input_ids: token ids of the target, beginning with ``bos_id`` and without their last one; with a
+                cache, the new ones alone.
+            attention_mask: bool or 0/1 whole numbers (batch, source_len), 1 = real token of the source. Places are
+                counted over real tokens, so padding may stand anywhere.
+            decoder_attention_mask: the same of the target, over ``decoder_input_ids``. Logits at padding mean nothing.
+            cache: what ``new_cache`` made, for inference. The first call puts the source into it; later ones look at
+                ``decoder_input_ids`` and their mask only.
+            logits_at: the tokens whose logits are asked for, of all rows one behind the other, (tokens, vocab_size):
+                the projection to the vocabulary, often the largest of all, is then not made of padding. None for all.
 
         Raises:
             ArgumentError: an id outside the vocabulary, too long a sequence, two sides of unlike batches, or a mask of
                 another shape.
             DtypeError: a mask of floats.
         """
-        context = self.encode(input_ids, attention_mask)
+        if cache is not None and cache.length:
+            context = attention_mask = None
+        else:
+            context = self.encode(input_ids, attention_mask)
         hidden = self.decode(
             decoder_input_ids,
             context,
             attention_mask=attention_mask,
             decoder_attention_mask=decoder_attention_mask,
+            cache=cache,
         )
-        return self.logits(hidden)
+        return self.logits(hidden if logits_at is None else hidden[logits_at])
 
     def encode(
         self, input_ids: Int[Tensor, "batch source_len"], attention_mask: Tensor | None = None
@@ -96,33 +113,47 @@ class Transformer(nn.Module):
         config = self.config
         check_ids(input_ids, name="input_ids", size=config.vocab_size, what="vocabulary", max_len=config.max_len)
         padding = padding_mask(attention_mask, input_ids.shape)
-        context: Tensor = self.encoder(self.source_embeddings(input_ids), padding=padding)
+        places = Tokens().positions(input_ids.shape[1], None if padding is None else ~padding)
+        context: Tensor = self.encoder(self.source_embeddings(input_ids, places), padding=padding)
         return context
 
     def decode(
         self,
         decoder_input_ids: Int[Tensor, "rows len"],
-        context: Float[Tensor, "batch source_len embed_dim"],
+        context: Float[Tensor, "batch source_len embed_dim"] | None = None,
         *,
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-    ) -> Float[Tensor, "batch len embed_dim"]:
+        cache: TransformerCache | None = None,
+    ) -> Float[Tensor, "rows len embed_dim"]:
         """Return the decoder's hidden states, of which ``logits`` makes logits.
 
         Args:
             decoder_input_ids: as for ``forward``.
-            context: what ``encode`` gave.
-            attention_mask: that of ``encode``.
+            context: what ``encode`` gave; None where the cache holds it.
+            attention_mask: that of ``encode``; None where the cache holds the context.
             decoder_attention_mask: as for ``forward``.
+            cache: as for ``forward``.
+
+        Raises:
+            ArgumentError: as for ``forward``, or a context that is missing or given twice.
         """
-        config, name = self.config, "decoder_input_ids"
-        check_ids(decoder_input_ids, name=name, size=config.output_size, what="vocabulary", max_len=config.max_len)
-        check_rows(decoder_input_ids, len(context), name=name)
+        past = 0 if cache is None else cache.length
+        padding = self._check_target(decoder_input_ids, decoder_attention_mask, past)
+        if context is not None:
+            check_rows(decoder_input_ids, len(context), name="decoder_input_ids")
+        elif cache is None:
+            raise ArgumentError("The decoder needs a context or a cache that holds one, got neither; call encode().")
+        places = (Tokens() if cache is None else cache.own).positions(
+            decoder_input_ids.shape[1], None if padding is None else ~padding
+        )
         hidden: Tensor = self.decoder(
-            self.target_embeddings(decoder_input_ids),
+            self.target_embeddings(decoder_input_ids, places, past),
             context,
-            padding=padding_mask(decoder_attention_mask, decoder_input_ids.shape, name="decoder_attention_mask"),
-            context_padding=padding_mask(attention_mask, context.shape[:2]),
+            # No real token of a causal layer sees padding on its right, unless the sequence goes on behind it.
+            padding=None if cache is None and stands_right(padding) else padding,
+            context_padding=None if context is None else padding_mask(attention_mask, context.shape[:2]),
+            cache=cache,
         )
         return hidden
 
@@ -130,6 +161,33 @@ class Transformer(nn.Module):
         """Return the logits of the next token for each hidden state."""
         weight = self.target_embeddings.tokens.weight if self.output is None else self.output.weight
         return F.linear(hidden, weight)
+
+    def new_cache(self, make: Callable[[], KeyValueCache] = DynamicCache) -> TransformerCache:
+        """Return an empty cache: for each layer of the decoder what ``make`` gives, and one for the source."""
+        return TransformerCache(self.config.num_decoder_layers, make)
+
+    def session(
+        self, input_ids: Int[Tensor, "batch source_len"], attention_mask: Tensor | None = None
+    ) -> TransformerSession:
+        """Return what ``generate`` and ``beam_search`` take: this model and one batch of sources, read already.
+
+        Prompts of such a session begin with ``bos_id``.
+
+        Raises:
+            ArgumentError: the model is in training mode, or an input that ``encode`` refuses.
+        """
+        return TransformerSession(self, input_ids, attention_mask)
+
+    def _check_target(self, ids: Tensor, mask: Tensor | None, past: int) -> Tensor | None:
+        config, name = self.config, "decoder_input_ids"
+        if past + ids.shape[-1] > config.max_len:
+            behind = f" behind {past} cached ones" if past else ""
+            raise ArgumentError(
+                f"decoder_input_ids must hold at most {config.max_len} tokens a row, got {ids.shape[-1]}{behind}; "
+                "cut the sequences."
+            )
+        check_ids(ids, name=name, size=config.output_size, what="vocabulary", max_len=config.max_len)
+        return padding_mask(mask, ids.shape, name="decoder_attention_mask")
 
 
 class _Embeddings(nn.Module):
@@ -139,7 +197,7 @@ class _Embeddings(nn.Module):
         super().__init__()
         self.scale = math.sqrt(config.embed_dim)
         self.tokens = nn.Embedding(vocab_size, config.embed_dim)
-        self.positions = (
+        self.positions: LearnedPositions | SinusoidalPositions = (
             LearnedPositions(config.max_len, config.embed_dim)
             if config.positions == "learned"
             else SinusoidalPositions(config.embed_dim)
@@ -150,12 +208,22 @@ class _Embeddings(nn.Module):
         """Draw embeddings that have about unit size once they are scaled, and give logits of unit size where tied."""
         nn.init.normal_(self.tokens.weight, std=1 / self.scale)
 
-    def forward(self, ids: Int[Tensor, "batch len"], offset: int = 0) -> Float[Tensor, "batch len embed_dim"]:
-        """Return the vectors of ``ids``, the first of which stands at place ``offset``."""
-        places = self.positions(ids.shape[1], offset)
-        weight = self.tokens.weight
-        embedded: Tensor = self.dropout(self.tokens(ids) * self.scale + places.to(weight))
+    def forward(
+        self, ids: Int[Tensor, "batch len"], places: Int[Tensor, "*sequences len"], past: int = 0
+    ) -> Float[Tensor, "batch len embed_dim"]:
+        """Return the vectors of ``ids``, which stand at ``places``, (len,) or (batch, len), behind ``past`` others."""
+        weight, end = self.tokens.weight, past + ids.shape[1]
+        table = self._table(end)
+        # Without padding the places are one piece of the table.
+        vectors = table[past:end] if places.ndim == 1 else F.embedding(places.to(weight.device), table)
+        embedded: Tensor = self.dropout(self.tokens(ids) * self.scale + vectors.to(weight))
         return embedded
+
+    def _table(self, length: int) -> Tensor:
+        """Return the vectors of the places from 0 on, ``length`` of them or more."""
+        if isinstance(self.positions, LearnedPositions):
+            return self.positions.weight
+        return self.positions.table(length, device=self.tokens.weight.device)
 
 
 class _Encoder(nn.Module):
@@ -186,14 +254,23 @@ class _Decoder(nn.Module):
     def forward(
         self,
         hidden: Float[Tensor, "batch len embed_dim"],
-        context: Float[Tensor, "batch source_len embed_dim"],
+        context: Float[Tensor, "batch source_len embed_dim"] | None,
         *,
         padding: Bool[Tensor, "batch len"] | None = None,
         context_padding: Bool[Tensor, "batch source_len"] | None = None,
+        cache: TransformerCache | None = None,
     ) -> Float[Tensor, "batch len embed_dim"]:
         """Return the hidden states after the last layer."""
-        for layer in self.layer:
-            hidden = layer(hidden, context, key_padding_mask=padding, context_padding_mask=context_padding)
+        caches = [(None, None)] * len(self.layer) if cache is None else cache.layers()
+        for layer, (own, cross) in zip(self.layer, caches, strict=True):
+            hidden = layer(
+                hidden,
+                context,
+                key_padding_mask=padding,
+                context_padding_mask=context_padding,
+                cache=own,
+                context_cache=cross,
+            )
         return hidden if self.norm is None else self.norm(hidden)
 
 

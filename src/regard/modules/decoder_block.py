@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.modules.cache import CrossAttentionCache, KeyValueCache
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.multi_head import MultiHeadAttention
@@ -74,21 +75,28 @@ class DecoderBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch q_len embed_dim"],
-        context: Float[Tensor, "batch kv_len context_dim"],
+        context: Float[Tensor, "batch kv_len context_dim"] | None,
         *,
         key_padding_mask: Tensor | None = None,
         context_padding_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        context_cache: CrossAttentionCache | None = None,
     ) -> Float[Tensor, "batch q_len embed_dim"]:
         """Return the layer's hidden states.
 
         Args:
             x: what the decoder has so far.
-            context: what the encoder gave.
+            context: what the encoder gave; None where ``context_cache`` holds it.
             key_padding_mask: bool (batch, q_len) over ``x``, **True = padding**.
-            context_padding_mask: bool (batch, kv_len) over ``context``, **True = padding**.
+            context_padding_mask: bool (batch, kv_len) over ``context``, **True = padding**; None where
+                ``context_cache`` holds it.
+            cache: keys and values of the tokens before ``x``, for inference.
+            context_cache: keys and values of the context, made once.
         """
-        own = partial(self.self_attention, key_padding_mask=key_padding_mask)
-        cross = partial(self.cross_attention, context=context, key_padding_mask=context_padding_mask)
+        own = partial(self.self_attention, key_padding_mask=key_padding_mask, cache=cache)
+        cross = partial(
+            self.cross_attention, context=context, key_padding_mask=context_padding_mask, cache=context_cache
+        )
         x = self._around(own, x, self.self_attention_norm)
         x = self._around(cross, x, self.cross_attention_norm)
         return self._around(self.feed_forward, x, self.feed_forward_norm)

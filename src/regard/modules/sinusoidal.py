@@ -47,11 +47,15 @@ class SinusoidalPositions(nn.Module):
         """
         if offset < 0 or length < 0:
             raise ArgumentError(f"Places must be counted from 0, got {length} from {offset} on.")
+        return self.table(offset + length, device=device)[offset : offset + length]
+
+    def table(self, length: int, *, device: torch.device | str | None = None) -> Float[Tensor, "places embed_dim"]:
+        """Return the vectors of the places from 0 on, ``length`` of them or more."""
         table, device = self._table, torch.device("cpu" if device is None else device)
-        if table is None or table.device != device or len(table) < offset + length:
-            table = sinusoidal(max(offset + length, 64), self.embed_dim, device=device)
+        if table is None or table.device != device or len(table) < length:
+            table = sinusoidal(max(length, 64), self.embed_dim, device=device)
             self._table = table
-        return table[offset : offset + length]
+        return table
 
     def extra_repr(self) -> str:
         """Return the width for ``print(model)``."""
