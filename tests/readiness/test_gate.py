@@ -354,6 +354,24 @@ def test_rows_of_a_test_file_of_its_own_are_not_rows_of_train(tmp_path):
     assert (answer.verdict, "a file of its own" in answer.evidence) == (Verdict.PASS, True)
 
 
+def test_splits_that_name_their_files_are_compared_within_a_file(tmp_path):
+    records = Healthy()
+    records.files["audit"]["source"]["files"] = ["train.en", "val.en", "test.en"]
+    for name, file in (("train", "train.en"), ("validation", "val.en"), ("test", "test.en")):
+        records.files["split"][name] = {"rows": [[1, 50]], "files": [file]}
+    answer = _answers(records, tmp_path)["data.disjoint"]
+    assert (answer.verdict, answer.evidence) == (Verdict.PASS, "train, validation, test are files of their own")
+
+
+def test_a_row_in_two_splits_of_one_file_is_found_beside_a_test_file(tmp_path):
+    records = Healthy()
+    for name, file in (("train", "train.en"), ("test", "test.en")):
+        records.files["split"][name] = {"rows": [[1, 50]], "files": [file]}
+    records.files["split"]["validation"] = {"rows": [[50, 90]], "files": ["train.en"]}
+    answer = _answers(records, tmp_path)["data.disjoint"]
+    assert (answer.verdict, answer.evidence) == (Verdict.FAIL, "1 rows are both in train and in validation")
+
+
 @pytest.mark.parametrize(
     ("file", "section"), [("audit", "data.audited"), ("metrics", "evaluation.complete"), ("split", "data.disjoint")]
 )

@@ -9,9 +9,9 @@ from regard.train import RECIPES, configure
 from regard.train.classification.config import ModelConfig
 
 
-@pytest.mark.parametrize("recipe", ["demo", "demo-fast", "from-scratch"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_survives_a_json_round_trip(recipe: str) -> None:
-    config = configure(recipe)
+    config = configure(recipe, [] if RECIPES[recipe].needs is None else ["data.path=mine.csv"])
     assert RECIPES[recipe].config.model_validate(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -62,7 +62,9 @@ def test_a_table_needs_a_path() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(RegardError, match=r"one of demo, demo-fast, from-scratch, .*text-classifier; got 'demos'"):
+    with pytest.raises(
+        RegardError, match=r"one of demo, demo-fast, .*text-classifier, translator; got 'demos'"
+    ):
         configure("demos")
 
 

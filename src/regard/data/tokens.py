@@ -10,7 +10,10 @@ from typing import Any
 from regard._errors import ArgumentError, DataError, MissingDependencyError
 from regard.records import write_bytes
 
-__all__ = ["Encoded", "Tokenizer", "load_tokenizer", "tokenizers_library"]
+__all__ = ["BEGIN", "END", "PADDING", "Encoded", "Tokenizer", "load_tokenizer", "tokenizers_library"]
+
+PADDING, BEGIN, END = "<pad>", "<s>", "</s>"
+"""Special tokens of the vocabularies that a decoder writes with."""
 
 _CHUNK = 512  # texts between two calls of a progress callback
 
@@ -44,6 +47,9 @@ class Tokenizer:
     def __init__(self, backend: Any) -> None:
         backend.no_padding()
         backend.no_truncation()
+        if backend.token_to_id(END) is not None:
+            # A text that spells "</s>" speaks of it and does not end there.
+            backend.encode_special_tokens = True
         self._backend = backend
 
     @property
@@ -58,11 +64,25 @@ class Tokenizer:
         Raises:
             DataError: the vocabulary has none.
         """
-        for token in ("[PAD]", "<pad>"):
-            number = self._backend.token_to_id(token)
-            if number is not None:
-                return int(number)
-        raise DataError("Batches need a padding token, got a tokenizer without [PAD] or <pad>; add one to it.")
+        return self._special("Batches need a padding token", "[PAD]", PADDING)
+
+    @property
+    def bos_id(self) -> int:
+        """Number of the token that a decoder begins with.
+
+        Raises:
+            DataError: the vocabulary has none.
+        """
+        return self._special("A decoder needs a token to begin with", BEGIN, "[CLS]")
+
+    @property
+    def eos_id(self) -> int:
+        """Number of the token that ends a text.
+
+        Raises:
+            DataError: the vocabulary has none.
+        """
+        return self._special("A decoder needs a token to end with", END, "[SEP]")
 
     def encode(self, texts: Sequence[str], max_len: int, *, progress: Progress | None = None) -> Encoded:
         """Turn texts into token numbers.
@@ -99,6 +119,13 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token numbers back into text, special tokens left out."""
         return str(self._backend.decode(list(ids)))
+
+    def _special(self, need: str, *tokens: str) -> int:
+        numbers = [self._backend.token_to_id(token) for token in tokens]
+        found = next((number for number in numbers if number is not None), None)
+        if found is None:
+            raise DataError(f"{need}, got a tokenizer without {' or '.join(tokens)}; add one to it.")
+        return int(found)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``tokenizer.json`` into ``folder`` atomically and return its path."""

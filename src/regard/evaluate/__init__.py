@@ -1,31 +1,41 @@
 """Judge a model: exact metrics with bootstrap intervals, calibration, and the baselines that it has to beat.
 
-This room may import ``records`` and NumPy; scikit-learn only inside ``baselines``, when a baseline is asked for. It
-never imports torch, a model or the data room: it sees labels, scores and texts. ``score_classifiers`` and, for
-any other task, ``score_models`` return the content of ``metrics.json``.
+This room may import ``records`` and NumPy; scikit-learn only inside ``baselines`` and sacrebleu inside
+``corpus_scores``, when they are asked for. It never imports torch, a model or the data room: it sees labels, scores and
+texts. ``score_classifiers``, ``score_translations`` and, for any other task, ``score_models`` return the content of
+``metrics.json``.
 """
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
 from regard.evaluate.bootstrap import NUM_RESAMPLES, percentile_interval, resample_counts
 from regard.evaluate.calibration import Reliability, calibration_error, reliability
 from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1, macro, precision, recall, tally
+from regard.evaluate.corpus_scores import CORPUS_SCORES, CorpusScore
+from regard.evaluate.lexicon import LEXICON, Lexicon
 from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
 from regard.evaluate.table import Metric, RowSums, mean, score_models
+from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_translations, token_matches
 
 __all__ = [
+    "CORPUS_SCORES",
+    "LEXICON",
     "LINEAR",
     "MAJORITY",
     "METRIC_ORDER",
     "NUM_RESAMPLES",
+    "SEQUENCE_METRICS",
+    "CorpusScore",
+    "Lexicon",
     "Metric",
     "NGram",
     "Predictions",
     "Reliability",
     "RowSums",
     "Tally",
+    "Written",
     "accuracy",
     "calibration_error",
     "confusion_matrix",
@@ -42,5 +52,7 @@ __all__ = [
     "resample_counts",
     "score_classifiers",
     "score_models",
+    "score_translations",
     "tally",
+    "token_matches",
 ]

@@ -1,4 +1,4 @@
-"""Whole architectures, built from ``modules``: BERT, with heads for masked words and for classes, and a decoder.
+"""Whole architectures, built from ``modules``: BERT, a decoder, the encoder–decoder Transformer, recurrent networks.
 
 A model unpacks its config; the layers below never see one. Hugging Face's names live in ``_hf`` alone. This room may
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
@@ -26,6 +26,10 @@ from regard.models.pretrained import minilm_folder, smollm2_file
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
 from regard.models.recurrent_translator import RecurrentMemory, RecurrentTranslator
+from regard.models.torch_transformer import transformer_from_torch
+from regard.models.transformer import Transformer
+from regard.models.transformer_checkpoint import load_transformer, save_transformer
+from regard.models.transformer_config import TransformerConfig
 
 __all__ = [
     "Beams",
@@ -46,6 +50,8 @@ __all__ = [
     "Sampling",
     "Session",
     "attention_from_hf",
+    "Transformer",
+    "TransformerConfig",
     "beam_search",
     "count_parameters",
     "generate",
@@ -55,11 +61,14 @@ __all__ = [
     "load_decoder",
     "load_gguf",
     "load_masked_lm",
+    "load_transformer",
     "minilm_folder",
     "save_bert",
     "save_classifier",
     "save_decoder",
     "save_masked_lm",
     "smollm2_file",
+    "save_transformer",
+    "transformer_from_torch",
     "width_for",
 ]

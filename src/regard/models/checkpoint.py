@@ -5,24 +5,20 @@ pooler, so none is written, and the classifier pools by itself, so its part lies
 under ``regard.classifier`` among the weights, where ``transformers`` does not mistake it for its own.
 """
 
-import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from regard._errors import RecordError
 from regard.models._hf.bert import canonical_name, config_from_hf, config_to_hf, hf_name
 from regard.models.bert import Bert
 from regard.models.config import BertConfig
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
-from regard.records import atomic_path, write_json
+from regard.models.weight_files import read_config, read_weights, write_weights
 
 __all__ = ["load_bert", "load_classifier", "load_masked_lm", "save_bert", "save_classifier", "save_masked_lm"]
 
@@ -89,7 +85,7 @@ def load_classifier(folder: Path | str, *, attention_dtype: torch.dtype | None =
             unexpected or of another shape; it is named.
     """
     folder = Path(folder)
-    config, values = _config(folder), _json(folder / "config.json")
+    config, values = _config(folder), read_config(folder)
     head = values.get("regard")
     if not isinstance(head, dict) or set(head) != {"num_labels", "pooling", "dropout_p"}:
         raise RecordError(f"{folder / 'config.json'} must describe a classifier under 'regard', got {head!r}.")
@@ -130,73 +126,25 @@ def save_classifier(model: BertForSequenceClassification, folder: Path | str) ->
 
 
 def _save(model: nn.Module, folder: Path, config: dict[str, Any]) -> None:
-    weights = {hf_name(name): tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        with atomic_path(folder / "model.safetensors") as temporary:
-            save_file(weights, temporary, metadata={"format": "pt"})
-        write_json(folder / "config.json", config)
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"{folder} must be a folder with room for the model, got: {error}.") from error
+    write_weights(folder, {hf_name(name): tensor for name, tensor in model.state_dict().items()}, config)
 
 
 def _config(folder: Path) -> BertConfig:
-    path = folder / "config.json"
-    return config_from_hf(_json(path), source=str(path))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"A model folder with {path.name} is needed, got {path} ({error.strerror}).") from error
-    except orjson.JSONDecodeError as error:
-        raise RecordError(f"{path} must hold JSON, got something else ({error}); the file is damaged.") from error
-    if not isinstance(values, dict):
-        raise RecordError(f"{path} must hold a JSON object, got {type(values).__name__}.")
-    return values
+    return config_from_hf(read_config(folder), source=str(folder / "config.json"))
 
 
 def _filled(make: Callable[[], _Model], folder: Path, ignore: Sequence[str]) -> _Model:
     """Return a model with the weights of ``folder``, without drawing random ones first."""
     with torch.device("meta"):
         model = make()
-    path = folder / "model.safetensors"
-    needed = {name: (hf_name(name), tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(_read(path, needed, ignore), assign=True)
+    tensors = model.state_dict()
+    names = {name: _without_prefix(hf_name(name)) for name in tensors}
+    needed = {names[name]: tensor.shape for name, tensor in tensors.items()}
+    read = read_weights(folder / "model.safetensors", needed, key=_without_prefix, ignore=ignore)
+    model.load_state_dict({name: read[theirs] for name, theirs in names.items()}, assign=True)
     return model
 
 
-def _read(path: Path, needed: Mapping[str, tuple[str, torch.Size]], ignore: Sequence[str]) -> dict[str, Tensor]:
-    """Return our name -> tensor for each of ``needed``, out of a file that may put ``bert.`` before the encoder."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = {canonical_name(key).removeprefix("bert."): key for key in file.keys()}  # noqa: SIM118 (not a dict)
-            _compare(path, set(keys), {theirs.removeprefix("bert.") for theirs, _ in needed.values()}, ignore)
-            return {
-                ours: _tensor(path, file, keys[theirs.removeprefix("bert.")], shape)
-                for ours, (theirs, shape) in needed.items()
-            }
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"A model folder with a whole {path.name} is needed, got {path} ({error}).") from error
-
-
-def _compare(path: Path, present: set[str], needed: set[str], ignore: Sequence[str]) -> None:
-    missing = sorted(needed - present)
-    extra = sorted(present - needed)
-    unexpected = [key for key in extra if not any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore)]
-    problems = ((missing, "misses"), (unexpected, "holds the unexpected"))
-    if found := [f"{what} {_few(keys)}" for keys, what in problems if keys]:
-        raise RecordError(f"{path} must hold the weights of this architecture, but it {' and '.join(found)}.")
-
-
-def _few(keys: Sequence[str]) -> str:
-    rest = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return f"{', '.join(keys[:5])}{rest}"
-
-
-def _tensor(path: Path, file: Any, key: str, shape: torch.Size) -> Tensor:
-    tensor: Tensor = file.get_tensor(key)
-    if tensor.shape != shape:
-        raise RecordError(f"{key} in {path} must have config.json's shape {tuple(shape)}, got {tuple(tensor.shape)}.")
-    # Always a copy: the file's memory is mapped, and training would write into it.
-    return tensor.to(torch.float32, copy=True)
+def _without_prefix(key: str) -> str:
+    """Return a file's name of a weight without the ``bert.`` that files with a head put before the encoder's."""
+    return canonical_name(key).removeprefix("bert.")

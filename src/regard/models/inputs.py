@@ -7,7 +7,7 @@ from torch import Tensor
 from regard._errors import ArgumentError, DtypeError
 from regard.functional.masks import keep_from_attention_mask
 
-__all__ = ["check_ids", "check_not_empty", "check_shape", "keep_mask"]
+__all__ = ["check_ids", "check_not_empty", "check_rows", "check_shape", "keep_mask", "padding_mask", "stands_right"]
 
 
 def check_ids(ids: Tensor, *, name: str, size: int, what: str, max_len: int) -> None:
@@ -41,6 +41,16 @@ def check_ids(ids: Tensor, *, name: str, size: int, what: str, max_len: int) -> 
             f"{name} must lie in [0, {size}), the {what} of this model; got {low if low < 0 else high}; "
             "use the tokenizer that belongs to the model."
         )
+
+
+def check_rows(ids: Tensor, rows: int, *, name: str) -> None:
+    """Refuse a side whose batch is not that of the other.
+
+    Raises:
+        ArgumentError: another number of rows than ``rows``.
+    """
+    if len(ids) != rows:
+        raise ArgumentError(f"{name} must have one row for each of the {rows} of the source, got {len(ids)}.")
 
 
 def check_shape(tensor: Tensor, shape: torch.Size, *, name: str) -> None:
@@ -81,6 +91,21 @@ def keep_mask(
         if low < 0 or high > 1:
             raise ArgumentError(f"{name} must hold 0 and 1 only, got {low if low < 0 else high}.")
     return None if bool(keep.all()) else keep
+
+
+def padding_mask(
+    attention_mask: Tensor | None, shape: torch.Size, *, name: str = "attention_mask"
+) -> Bool[Tensor, "batch len"] | None:
+    """Return the mask with True = padding, as layers take it, or None where nothing is padded; see ``keep_mask``."""
+    keep = keep_mask(attention_mask, shape, name=name)
+    return None if keep is None else ~keep[:, 0, 0]
+
+
+def stands_right(padding: Bool[Tensor, "batch len"] | None) -> bool:
+    """Return whether all padding is known to stand behind the real tokens: False where it cannot be looked at."""
+    if padding is None:
+        return True
+    return _readable(padding) and not bool((padding[:, :-1] & ~padding[:, 1:]).any())
 
 
 def check_not_empty(real: Tensor) -> None:

@@ -20,6 +20,7 @@ from regard.modules.cache import (
     cache_bytes,
     longest_context,
 )
+from regard.modules.decoder_block import DecoderBlock
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
@@ -27,6 +28,7 @@ from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
 from regard.modules.recurrent import RecurrentLayers
+from regard.modules.sinusoidal import SinusoidalPositions
 
 __all__ = [
     "AdditiveAttention",
@@ -34,6 +36,7 @@ __all__ = [
     "CacheShape",
     "CacheStack",
     "CrossAttentionCache",
+    "DecoderBlock",
     "DynamicCache",
     "FastDropout",
     "FeedForward",
@@ -44,6 +47,7 @@ __all__ = [
     "PrefixCache",
     "RecurrentLayers",
     "ResidualAttention",
+    "SinusoidalPositions",
     "SlidingWindowCache",
     "StaticCache",
     "cache_bytes",

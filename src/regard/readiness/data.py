@@ -43,14 +43,24 @@ def _audited(facts: Facts) -> Answer:
 def _disjoint(facts: Facts) -> Answer:
     rows = {name: pick(split, "split.json", "rows") for name, split in facts.split.items()}
     files = pick(facts.audit, _FILE, "source", "files")
-    # Row numbers count within a file: a test set from a file of its own has numbers of its own.
-    names = [name for name in rows if name != "test" or len(files) == 1]
+    # Row numbers count within a file: a split from a file of its own has numbers of its own.
+    names = [name for name in rows if not _is_apart(name, facts.split, files)]
     for first, second in combinations(names, 2):
         both = _shared_rows(rows[first], rows[second])
         if both:
             return judged(False, f"{both} rows are both in {first} and in {second}")
-    separate = "" if "test" in names else "; test is a file of its own"
+    if len(names) < 2:
+        return judged(True, f"{', '.join(rows)} are files of their own")
+    separate = "".join(f"; {name} is a file of its own" for name in rows if name not in names)
     return judged(True, f"no row number is in two of {', '.join(names)}{separate}")
+
+
+def _is_apart(name: str, splits: dict[str, Any], files: list[str]) -> bool:
+    """Return whether a split has other files than the training rows; where it does not say, their number tells."""
+    own = splits[name].get("files")
+    if own is not None:
+        return name != "train" and own != splits.get("train", {}).get("files")
+    return name == "test" and len(files) > 1
 
 
 def _shared_rows(one: list[list[int]], other: list[list[int]]) -> int:

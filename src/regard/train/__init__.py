@@ -18,6 +18,7 @@ from regard.train.progress import Progress, Silent
 from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
+from regard.train.translation.config import TranslatorConfig
 
 __all__ = [
     "RECIPES",
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "Silent",
     "Task",
+    "TranslatorConfig",
     "WatchConfig",
     "Writer",
     "choose_hardware",

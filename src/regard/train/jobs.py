@@ -11,12 +11,15 @@ from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.job import LanguageJob
 from regard.train.progress import Progress
+from regard.train.translation.config import TranslatorConfig
+from regard.train.translation.job import TranslatorJob
 
 __all__ = ["make_job"]
 
 _JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
     ClassifierConfig: ClassifierJob,
     LanguageConfig: LanguageJob,
+    TranslatorConfig: TranslatorJob,
 }
 
 

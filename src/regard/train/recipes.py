@@ -10,10 +10,21 @@ from pydantic import ValidationError
 
 from regard._errors import ArgumentError
 from regard.train.classification.config import ClassifierConfig
-from regard.train.config import JobConfig
+from regard.train.config import JobConfig, WatchConfig
 from regard.train.language.config import LanguageConfig
+from regard.train.translation.config import TranslatorConfig
 
-__all__ = ["RECIPES", "Recipe", "configure", "demo", "demo_fast", "from_scratch", "language_model", "text_classifier"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "configure",
+    "demo",
+    "demo_fast",
+    "from_scratch",
+    "language_model",
+    "text_classifier",
+    "translator",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +82,20 @@ def language_model() -> dict[str, Any]:
     return {"recipe": "language-model", "data": {}}
 
 
+def translator() -> dict[str, Any]:
+    """Train an encoder–decoder on pairs of texts: set data.path, data.source_column and data.target_column."""
+    # Sentences are short: looking at all statistics of each step would take a sixth of its time.
+    every = [*WatchConfig().every_step, *WatchConfig().sometimes]
+    return {"recipe": "translator", "data": {"source": "table"}, "watch": {"every_step": [], "sometimes": every}}
+
+
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe(config=ClassifierConfig, values=demo),
     "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
     "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
+    "translator": Recipe(config=TranslatorConfig, values=translator, needs="data.path=FILE"),
 }
 
 

@@ -19,6 +19,7 @@ from regard.conformance.subjects.module_subject import ModuleSubject, adapted
 from regard.conformance.subjects.private_copy import parameter_dtype
 from regard.conformance.subjects.signature import streams_of_signature
 from regard.conformance.subjects.subject import Subject
+from regard.conformance.subjects.two_sides import has_two_sides, streams_of_two_sides
 from regard.conformance.trace import traced
 from regard.conformance.traits import assumed
 
@@ -52,7 +53,10 @@ def _recognised(subject: Any, told: Mapping[str, tuple[Any, str]]) -> Subject:
         adapter = adapted(subject)
         if adapter is not None:
             return ModuleSubject(adapter, told, by_person=False)
-        find = streams_of_hugging_face if is_hugging_face(subject) else streams_of_signature
+        if is_hugging_face(subject):
+            find = streams_of_hugging_face
+        else:
+            find = streams_of_two_sides if has_two_sides(subject) else streams_of_signature
         return _model(subject, partial(find, assume=told))
     if callable(subject):
         return FunctionSubject(subject, told)

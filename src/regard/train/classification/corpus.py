@@ -23,6 +23,7 @@ from regard.data import (
 from regard.records import Run
 from regard.train.classification.config import DataConfig
 from regard.train.progress import Progress
+from regard.train.row_ranges import row_ranges
 
 __all__ = ["Corpus", "EncodedSplit", "build_corpus"]
 
@@ -172,15 +173,4 @@ def _fingerprint(documents: Documents) -> dict[str, Any]:
     digest = hashlib.sha256()
     for text, label in zip(documents.texts, documents.labels, strict=True):
         digest.update(f"{label}\t{text}\n".encode())
-    return {"num_rows": len(documents), "sha256": digest.hexdigest(), "rows": _ranges(documents.rows)}
-
-
-def _ranges(rows: Sequence[int]) -> list[list[int]]:
-    """Return ascending row numbers as [first, last] ranges, which keeps the file small."""
-    ranges: list[list[int]] = []
-    for row in sorted(rows):
-        if ranges and row == ranges[-1][1] + 1:
-            ranges[-1][1] = row
-        else:
-            ranges.append([row, row])
-    return ranges
+    return {"num_rows": len(documents), "sha256": digest.hexdigest(), "rows": row_ranges(documents.rows)}

@@ -1,0 +1,136 @@
+"""The job of a translator."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from regard._errors import ArgumentError
+from regard.data import Tokenizer, train_subwords, word_tokenizer
+from regard.evaluate import LEXICON, Lexicon, Written, score_translations
+from regard.models import Transformer, TransformerConfig, load_transformer, save_transformer
+from regard.records import Run
+from regard.train.job import Job
+from regard.train.progress import Progress
+from regard.train.translation.config import TranslatorConfig, TranslatorModel
+from regard.train.translation.corpus import PairsCorpus, build_pairs
+from regard.train.translation.task import TranslatorTask
+from regard.train.translation.writing import write_texts
+
+__all__ = ["TranslatorJob"]
+
+_SCORES = {"subwords": ("bleu", "chrf", "bleu_lower"), "words": ("exact_match", "token_accuracy")}
+"""Kind of tokens -> what is counted: nearness for texts that people write, equality for languages made of tokens."""
+
+
+class TranslatorJob(Job[TranslatorConfig, Transformer]):
+    """Trains an encoder–decoder from scratch on pairs of texts; see ``Job``."""
+
+    contenders = f"the model, {LEXICON}"
+
+    def __init__(self, config: TranslatorConfig, run: Run, progress: Progress | None = None) -> None:
+        super().__init__(config, run, progress)
+        self._corpus: PairsCorpus | None = None
+
+    def _load_data(self) -> dict[str, Any]:
+        self._corpus = build_pairs(
+            self._config.data,
+            _learn(self._config.model),
+            seed=self._config.seed,
+            run=self._run,
+            progress=self._progress,
+        )
+        return self._corpus.audit
+
+    def _model_name(self) -> str:
+        model = self._config.model
+        layers = f"{model.num_encoder_layers} + {model.num_decoder_layers} layers"
+        return f"Transformer from scratch ({layers}, width {model.embed_dim})"
+
+    def _new_model(self) -> Transformer:
+        sizes = self._config.model.model_dump(exclude={"tokens", "vocab_size"})
+        tokenizer = self._ready().tokenizer
+        # A model writes behind the token that begins: one more than the texts that it learnt from.
+        return Transformer(
+            TransformerConfig(
+                **sizes,
+                vocab_size=tokenizer.vocab_size,
+                max_len=2 * self._config.data.max_len + 64,
+                pad_id=tokenizer.pad_id,
+                bos_id=tokenizer.bos_id,
+                eos_id=tokenizer.eos_id,
+            )
+        )
+
+    def _load_model(self, folder: Path) -> Transformer:
+        return load_transformer(folder).to(self._hardware.device)
+
+    def _save_model(self, model: Transformer, folder: Path) -> None:
+        save_transformer(model, folder)
+        self._ready().tokenizer.save(folder)
+
+    def _task(self, model: Transformer) -> TranslatorTask:
+        return TranslatorTask(
+            model, self._ready(), optim=self._config.optim, seed=self._config.seed, hardware=self._hardware
+        )
+
+    def _score(self, model: Transformer) -> dict[str, Any]:
+        corpus, task = self._ready(), self._config
+        train, test = (corpus.splits[name].pairs for name in ("train", "test"))
+        ours = self._written(model.eval(), test.source)
+        self._progress.say("Learning a lexicon to compare with …")
+        lexicon = Lexicon(train.source, train.target)
+        details = {"num_words": len(lexicon)}
+        baseline = Written(name=LEXICON, kind="baseline", texts=lexicon.translate(test.source), details=details)
+        lines = zip(test.source, test.target, ours.texts, strict=True)
+        self._run.write(
+            "translations", [{"source": source, "reference": ref, "written": text} for source, ref, text in lines]
+        )
+        return score_translations(test.target, [ours, baseline], metrics=_SCORES[task.model.tokens], seed=task.seed)
+
+    def _checked(self, folder: Path) -> tuple[nn.Module, str]:
+        origin = f"from regard.models import load_transformer\nload_transformer({str(folder)!r})"
+        return load_transformer(folder), origin
+
+    def _written(self, model: Transformer, texts: Sequence[str]) -> Written:
+        writing = self._config.write
+        self._progress.start("translating", len(texts))
+        done = 0
+
+        def tell(now: int, total: int) -> None:
+            nonlocal done
+            for _ in range(now - done):
+                self._progress.advance()
+            done = now
+
+        began = time.perf_counter()
+        found = write_texts(
+            model, self._ready().tokenizer, texts, writing=writing, max_len=self._config.data.max_len, progress=tell
+        )
+        seconds = time.perf_counter() - began
+        self._progress.stop()
+        return Written(
+            name=self._model_name(),
+            kind="model",
+            texts=found,
+            details={
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "beams": writing.beams,
+                "length_penalty": writing.length_penalty,
+                "seconds": round(seconds, 2),
+                "texts_per_s": round(len(texts) / seconds, 1),
+            },
+        )
+
+    def _ready(self) -> PairsCorpus:
+        if self._corpus is None:
+            raise ArgumentError("A job must prepare its pairs before it trains or evaluates; call prepare().")
+        return self._corpus
+
+
+def _learn(model: TranslatorModel) -> Callable[[Sequence[str]], Tokenizer]:
+    """Return what makes the vocabulary; the same texts give the same one, so a run that goes on has it again."""
+    return word_tokenizer if model.tokens == "words" else partial(train_subwords, vocab_size=model.vocab_size)

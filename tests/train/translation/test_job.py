@@ -1,0 +1,141 @@
+"""The whole job of a translator on a small language: what it writes, and that a stopped job goes on."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from regard._errors import ArgumentError
+from regard.evaluate import LEXICON
+from regard.models import load_transformer
+from regard.records import Run
+from regard.train import configure, make_job
+
+WORDS = {"red": "rot", "green": "grün", "dog": "hund", "cat": "katze", "sees": "sieht", "hears": "hört"}
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    for first in ("red", "green"):
+        for one in ("dog", "cat"):
+            for verb in ("sees", "hears"):
+                for second in ("red", "green"):
+                    for other in ("dog", "cat"):
+                        source = [first, one, verb, second, other]
+                        yield " ".join(source), " ".join(WORDS[word] for word in [*source[3:], verb, *source[:2]])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"en": source, "de": target} for source, target in sentences()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows * 3), encoding="utf-8")
+    return path
+
+
+def config(table, *more):
+    settings = {
+        "data.path": table,
+        "data.source_column": "en",
+        "data.target_column": "de",
+        "model.embed_dim": 32,
+        "model.feed_forward_dim": 64,
+        "model.num_encoder_layers": 1,
+        "model.num_decoder_layers": 1,
+        "model.dropout_p": 0.1,
+        "model.tokens": "words",
+        "optim.epochs": 2,
+        "optim.tokens_per_batch": 60,
+        "check": "false",
+    }
+    return configure("translator", [*(f"{name}={value}" for name, value in settings.items()), *more])
+
+
+def finished(run, config):
+    job = make_job(config, run)
+    job.prepare()
+    job.train()
+    job.evaluate()
+    job.finish()
+    return run
+
+
+@pytest.fixture
+def run(table, tmp_path):
+    return finished(Run.create(tmp_path / "run", recipe="translator", task="translation"), config(table))
+
+
+def test_a_run_holds_what_it_takes_to_judge_and_to_use_it(run):
+    metrics = run.read("metrics")
+    names = {path.name for path in (run.folder / "model").iterdir()}
+
+    assert [model["name"] for model in metrics["models"]] == [
+        "Transformer from scratch (1 + 1 layers, width 32)",
+        LEXICON,
+    ]
+    assert metrics["metric_order"] == ["exact_match", "token_accuracy"]
+    assert names == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert [event["epoch"] for event in run.events("validation")] == [1, 2]
+
+
+def test_what_was_written_is_what_was_scored(run):
+    rows, metrics = run.read("translations"), run.read("metrics")
+    right = sum(row["written"].split() == row["reference"].split() for row in rows)
+
+    assert metrics["num_rows"] == len(rows) == run.read("audit")["splits"]["test"]["num_rows"]
+    assert metrics["models"][0]["metrics"]["exact_match"]["value"] == right / len(rows)
+
+
+def test_watch_saw_encoder_decoder_and_cross_attention(run):
+    kinds = {layer["layer"] for event in run.events("gradients") for layer in event["layers"]}
+
+    assert kinds == {
+        "encoder.layer.0.attention",
+        "decoder.layer.0.self_attention",
+        "decoder.layer.0.cross_attention",
+    }
+    assert sum(run.info.kernels.values()) == 3 * len(list(run.events("step")))
+
+
+def test_a_stopped_job_goes_on_to_the_same_end(table, run, tmp_path, monkeypatch):
+    from regard.train.translation.task import TranslatorTask
+
+    stopped = Run.create(tmp_path / "stopped", recipe="translator", task="translation")
+    job = make_job(config(table, "checkpoint_every_s=0"), stopped)
+    job.prepare()
+    steps, loss = 0, TranslatorTask.loss
+
+    def failing(self, batch):
+        nonlocal steps
+        steps += 1
+        if steps == 9:
+            raise RuntimeError("the power is out")
+        return loss(self, batch)
+
+    monkeypatch.setattr(TranslatorTask, "loss", failing)
+    with pytest.raises(RuntimeError, match="the power is out"):
+        job.train()
+    monkeypatch.undo()
+
+    finished(stopped, config(table, "checkpoint_every_s=0"))
+
+    one, other = (load_transformer(folder / "model").state_dict() for folder in (run.folder, stopped.folder))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_texts_are_scored_as_texts(table, tmp_path):
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu: pip install 'regard[translation]'")
+    made = Run.create(tmp_path / "texts", recipe="translator", task="translation")
+
+    finished(made, config(table, "model.tokens=subwords", "model.vocab_size=280", "optim.epochs=1", "write.beams=1"))
+
+    metrics = made.read("metrics")
+    assert metrics["metric_order"] == ["bleu", "chrf", "bleu_lower"]
+    assert metrics["signatures"]["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+
+
+def test_a_job_that_has_no_data_yet_says_so(table, tmp_path):
+    job = make_job(config(table), Run.create(tmp_path / "early", recipe="translator", task="translation"))
+
+    with pytest.raises(ArgumentError, match=r"prepare its pairs before it trains or evaluates; call prepare\(\)"):
+        job.train()
