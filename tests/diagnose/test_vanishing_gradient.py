@@ -83,3 +83,13 @@ def test_too_few_events_are_not_judged(write_run, num_events, why):
 def test_events_that_name_no_layer_are_not_judged(write_run):
     with pytest.raises(NotJudgedError, match="name no layer"):
         RULE.judge(with_gradients(write_run()))
+
+
+def test_one_look_is_enough_where_no_noise_explains_it(write_run):
+    (finding,) = findings(with_gradients(write_run(), (1e-11, 1e-12, 1e-11), (1.0, 0.1, 1.0), num_events=1))
+    assert finding.where == ["layer.0"]
+
+
+def test_one_look_at_a_small_gradient_is_not_judged(write_run):
+    with pytest.raises(NotJudgedError, match="at least 5 recorded events, got 1"):
+        RULE.judge(with_gradients(write_run(), (1e-5, 1e-6, 1e-5), (1.0, 0.1, 1.0), num_events=1))

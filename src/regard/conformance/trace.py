@@ -56,7 +56,6 @@ class Heard:
         assert call.key is not None
         return reference.scores(call.query.double(), call.key.double(), **call.masking)
 
-
     @property
     def hidden(self) -> Tensor:
         """Which keys the mask takes from which queries, (batch, heads, q_len, kv_len).

@@ -11,6 +11,7 @@ from regard.diagnose.loss_not_finite import LossNotFinite
 from regard.diagnose.loss_spike import LossSpike
 from regard.diagnose.overfitting import Overfitting
 from regard.diagnose.padding_attended import PaddingAttended
+from regard.diagnose.rank_collapse import RankCollapse
 from regard.diagnose.rule import Found, NotJudgedError, Rule
 from regard.diagnose.saturated_softmax import SaturatedSoftmax
 from regard.diagnose.sink_head import SinkHead
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     SaturatedSoftmax(),
     VanishingGradient(),
     ExplodingGradient(),
+    RankCollapse(),
     DeadHead(),
     Overfitting(),
     SinkHead(),

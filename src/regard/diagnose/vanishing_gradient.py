@@ -11,6 +11,7 @@ from regard.records import Evidence, Run, Severity
 __all__ = ["VanishingGradient"]
 
 _RATIO = 1e-3
+_CERTAIN = 1e-6  # beyond any noise of a step: one look is enough
 _PERSISTENT = 0.8
 _MIN_EVENTS = 5
 
@@ -21,6 +22,7 @@ class _Norms:
 
     steps: list[int]
     layers: list[str]
+    num_events: int  # of the whole run
     norms: dict[str, npt.NDArray[np.float64]]
 
 
@@ -29,7 +31,8 @@ class VanishingGradient:
 
     Two ratios, each below 1e-3 in at least four of five events: the lowest layer's gradient over the highest's, and
     within a layer that of queries and keys over that of values and output. The literature gives no accepted number;
-    three orders of magnitude lie far outside what a healthy run of any depth shows. Layers whose gradient is exactly 0
+    three orders of magnitude lie far outside what a healthy run of any depth shows. A ratio below 1e-6 in all of fewer
+    events, be it one, is a finding too. Layers whose gradient is exactly 0
     in every event are frozen or detached: they are named, and left out of the ratio.
     """
 
@@ -52,7 +55,12 @@ class VanishingGradient:
     def judge(self, run: Run) -> list[Found]:
         """Return what starves: the lower layers, queries and keys, or layers that get no gradient at all."""
         norms = _second_half(run)
-        return [*self._depth(norms), *self._scores(norms), *self._frozen(norms)]
+        if norms.num_events >= _MIN_EVENTS:
+            return [*self._depth(norms), *self._scores(norms), *self._frozen(norms)]
+        certain = self._depth(norms)
+        if not certain:
+            raise NotJudgedError(f"gradients need at least {_MIN_EVENTS} recorded events, got {norms.num_events}")
+        return certain
 
     def _depth(self, norms: _Norms) -> list[Found]:
         everything = norms.norms["all"]
@@ -61,7 +69,7 @@ class VanishingGradient:
             return []
         low, high = int(moving[0]), int(moving[-1])
         ratio = _ratio(everything[:, low], everything[:, high])
-        share = float((ratio < _RATIO).mean())
+        share = float((ratio < (_RATIO if norms.num_events >= _MIN_EVENTS else _CERTAIN)).mean())
         if share < _PERSISTENT:
             return []
         lowest, highest = norms.layers[low], norms.layers[high]
@@ -124,9 +132,8 @@ def _second_half(run: Run) -> _Norms:
     events = list(run.events("gradients"))
     if not events:
         raise NotJudgedError("no gradients event was recorded")
-    if len(events) < _MIN_EVENTS:
-        raise NotJudgedError(f"gradients need at least {_MIN_EVENTS} recorded events, got {len(events)}")
-    events = events[len(events) // 2 :]
+    num_events = len(events)
+    events = events[num_events // 2 :] if num_events >= _MIN_EVENTS else events
     layers = [entry["layer"] for entry in events[0]["layers"]]
     if not layers:
         raise NotJudgedError("gradients events name no layer; the model has no attention with separate projections")
@@ -134,7 +141,8 @@ def _second_half(run: Run) -> _Norms:
         name: np.array([[_number(entry[name]) for entry in event["layers"]] for event in events], dtype=np.float64)
         for name in ("qk", "vo", "all")
     }
-    return _Norms(steps=[event["step"] for event in events], layers=layers, norms=norms)
+    steps = [event["step"] for event in events]
+    return _Norms(steps=steps, layers=layers, num_events=num_events, norms=norms)
 
 
 def _number(value: float | None) -> float:

@@ -47,6 +47,7 @@ class WatchConfig(Settings):
         "previous_mass",
         "distance",
         "saturated_share",
+        "residual_diversity",
     )
     interval: int = Field(10, ge=1, description="steps between two looks at `sometimes`, at quantiles and at gradients")
     rows: Literal["all"] | int = "all"

@@ -44,7 +44,9 @@ class Bidirectional(Rule):
         "turn (three of them when fast): all outputs must change, or with windows the neighbours' ones."
     )
     tolerance = "a layer hides a key or not; an output changes by more than the rounding of the type"
-    meaning = "a causal mask or flag reaches a layer of an encoder: is_causal is left at True, or a decoder's mask is reused"
+    meaning = (
+        "a causal mask or flag reaches a layer of an encoder: is_causal is left at True, or a decoder's mask is reused"
+    )
     remedy = (
         "give the layers of an encoder is_causal=False and the mask of real tokens alone; if it is meant to be causal, "
         "say so with assume={'causal': True}"

@@ -106,7 +106,9 @@ def _lacking(streams: Sequence[Stream]) -> str:
     """Return the ways that streams do not have, and why."""
     several = len(streams) > 1
     reasons = (
-        f"{stream.name}: {stream.no_packing}" if several else stream.no_packing for stream in streams if stream.no_packing
+        f"{stream.name}: {stream.no_packing}" if several else stream.no_packing
+        for stream in streams
+        if stream.no_packing
     )
     return "; ".join(dict.fromkeys(reasons))
 
