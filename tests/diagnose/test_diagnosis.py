@@ -9,6 +9,7 @@ from regard.records import HEAD_COLUMNS, Run, Severity
 
 STATISTICS = ("normalized_entropy", "output_norm", "first_mass", "padding_mass", "saturated_share", "max_weight")
 HEALTHY = {
+    "residual_diversity": 0.8,
     "normalized_entropy": 0.6,
     "output_norm": 4.0,
     "first_mass": 0.1,
