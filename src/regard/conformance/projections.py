@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regard.conformance.trace import Heard, Made, Trace
 
-__all__ = ["Origin", "matching_heads", "origin_by_norm", "origins"]
+__all__ = ["Origin", "matching_heads", "origin_by_norm", "origins", "origins_by_norm"]
 
 _EQUAL = 1e-4  # relative; rotary tables in float32 keep norms to about 1e-7
 
@@ -40,6 +40,11 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
     Rotary positions keep the norm of each vector, so the ratio of norms is the factor by which it was scaled on its
     way. It is NaN for a head of zeros, such as a pruned one.
     """
+    return next(origins_by_norm(trace, heard, arrived), None)
+
+
+def origins_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> Iterator[tuple[Origin, Tensor]]:
+    """Yield all that ``arrived`` may have come from, the latest first: after a norm, queries have the norms of keys."""
     norms = arrived.double().norm(dim=-1)
     for origin in origins(trace, heard, arrived, heard.call.num_heads):
         heads = origin.heads.double().norm(dim=-1).transpose(1, 2)
@@ -49,8 +54,7 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
         factors = ratio.transpose(0, 1).flatten(1)
         middle = factors.median(dim=1).values
         if bool(((factors - middle[:, None]).abs() <= _EQUAL * middle[:, None]).all()):
-            return origin, middle.masked_fill((factors == 0).all(1), torch.nan)
-    return None
+            yield origin, middle.masked_fill((factors == 0).all(1), torch.nan)
 
 
 def _cut(made: Made, arrived: Tensor, num_heads: int) -> Iterator[Origin]:

@@ -1,4 +1,4 @@
-"""How outputs depend on tokens: by changing one at a time, and by gradients, which see what a lucky change would miss."""
+"""How outputs depend on tokens: by changing one at a time, and by gradients, which see what a change may miss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

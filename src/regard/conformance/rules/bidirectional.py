@@ -40,16 +40,18 @@ class Bidirectional(Rule):
         "kernel that is causal by default makes it, trains and answers, and no output shows what it did not read."
     )
     method = (
-        "Which keys each layer hides: none may hide all later tokens, or all earlier ones. And each token is changed in "
-        "turn (three of them when fast): all outputs must change, or with windows the neighbours' ones."
+        "Which keys each layer hides: none may hide all later tokens, or all earlier ones. And each token is changed "
+        "in turn (three of them when fast): all outputs must change, or with windows the neighbours' ones."
     )
     tolerance = "a layer hides a key or not; an output changes by more than the rounding of the type"
-    meaning = "a causal mask or flag reaches a layer of an encoder: is_causal is left at True, or a decoder's mask is reused"
+    meaning = (
+        "a causal mask or flag reaches a layer of an encoder: is_causal is left at True, or a decoder's mask is reused"
+    )
     remedy = (
         "give the layers of an encoder is_causal=False and the mask of real tokens alone; if it is meant to be causal, "
         "say so with assume={'causal': True}"
     )
-    after = ("softmax", "mask_sense", "head_merge")
+    after = ("softmax", "mask_sense", "head_merge", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look into the layers, and perturb every stream that is not causal."""
@@ -71,8 +73,8 @@ class Bidirectional(Rule):
                 if unseen.size <= _rounding(stream, bench):
                     if calls and not any(bool(_hidden(heard).any()) for heard in calls):
                         raise NotTestedError(
-                            "no layer hides a token, and yet some outputs do not depend on some tokens: its softmax has "
-                            "no other weight than 0 and 1, or its attention adds nothing"
+                            "no layer hides a token, and yet some outputs do not depend on some tokens: its softmax "
+                            "has no other weight than 0 and 1, or its attention adds nothing"
                         )
                     return _failed(subject, bench, stream)
                 ways.append("perturbation of each token")

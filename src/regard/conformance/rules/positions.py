@@ -64,7 +64,7 @@ class Positions(Rule):
                     tolerance=tolerance,
                 )
             if stream.has_positions and not knows and _insensitive(stream, bench):
-                raise NotTestedError(f"no other tokens of {stream.name} change any output, so their order could not show")
+                raise NotTestedError(f"other tokens of {stream.name} change no output, so their order could not show")
             if stream.has_positions and not knows:
                 return failed(
                     f"tokens of {stream.name} in another order give the same outputs in that order: "
