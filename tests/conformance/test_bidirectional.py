@@ -65,6 +65,13 @@ def test_a_function_that_is_meant_to_read_both_sides_is_found(attend):
     assert bidirectional(causal).verdict == "not applicable"
 
 
+def test_a_sharp_function_is_asked_with_small_tokens():
+    def sharp(query, key, value):
+        return (100.0 * query @ key.mT).softmax(-1) @ value
+
+    assert check(sharp, assume={"scale": 100.0}).ok
+
+
 def test_a_token_that_a_layer_drops_is_found_by_its_outputs():
     class Deaf(nn.Module):
         """An encoder that does not read its last token."""

@@ -1,6 +1,6 @@
 """Which projections a kernel's query, key and value came from, found by comparing what was made with what arrived."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,9 @@ class Origin:
     heads: Tensor
 
 
-def origins(trace: Trace, heard: Heard, arrived: Tensor, others: int = 0) -> Iterator[Origin]:
+def origins(
+    trace: Trace, heard: Heard, arrived: Tensor, others: int = 0, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[Origin]:
     """Yield what ``arrived`` may have been made of, the latest first, cut into heads of its width.
 
     Args:
@@ -29,9 +31,11 @@ def origins(trace: Trace, heard: Heard, arrived: Tensor, others: int = 0) -> Ite
         heard: the attention call.
         arrived: query, key or value of the call, (batch, heads, len, width).
         others: query heads of the call, for projections that make query, key and value together.
+        wanted: whether a layer of this name is looked at.
     """
     for made in trace.before(heard):
-        yield from _cut(made, arrived, others or arrived.shape[1])
+        if wanted(made.name):
+            yield from _cut(made, arrived, others or arrived.shape[1])
 
 
 def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin, Tensor] | None:
@@ -43,10 +47,12 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
     return next(origins_by_norm(trace, heard, arrived), None)
 
 
-def origins_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> Iterator[tuple[Origin, Tensor]]:
+def origins_by_norm(
+    trace: Trace, heard: Heard, arrived: Tensor, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[Origin, Tensor]]:
     """Yield all that ``arrived`` may have come from, the latest first: after a norm, queries have the norms of keys."""
     norms = arrived.double().norm(dim=-1)
-    for origin in origins(trace, heard, arrived, heard.call.num_heads):
+    for origin in origins(trace, heard, arrived, heard.call.num_heads, wanted):
         heads = origin.heads.double().norm(dim=-1).transpose(1, 2)
         if arrived.shape[1] % heads.shape[1]:
             continue

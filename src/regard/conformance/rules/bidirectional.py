@@ -18,6 +18,7 @@ from regard.conformance.trace import Heard, Trace, traced
 __all__ = ["Bidirectional"]
 
 _EXACT = 1e3  # in units of the type's rounding
+_SMALL = 0.05
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,16 @@ def _failed_inside(subject: Subject, bench: Bench, stream: Stream, layer: str, s
 
 
 def _unseen(subject: Subject, stream: Stream, bench: Bench, length: int) -> _Unseen:
-    """Return the output that a changed token reaches least."""
-    places, change = influence(stream, bench, length)
+    """Return the output that a changed token reaches least; on small tokens if none is seen on those of usual size."""
+    found = _least(subject, influence(stream, bench, length))
+    if found.size > _rounding(stream, bench):
+        return found
+    return max(found, _least(subject, influence(stream, bench, length, size=_SMALL)), key=lambda one: one.size)
+
+
+def _least(subject: Subject, influence: tuple[list[int], Tensor]) -> _Unseen:
+    places, change = influence
+    length = change.shape[1]
     window = subject.traits.window
     reach = 1 if window is not None and window <= length else length
     wanted = (torch.arange(length) - torch.tensor(places)[:, None]).abs() <= reach

@@ -1,6 +1,7 @@
 """Roles: what is called query asks, what is called key is compared with, what is called value is mixed."""
 
 import re
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from regard.conformance.trace import Heard, Trace
 
 __all__ = ["Roles"]
 
-_EXACT = 1e-9
+_EXACT, _SMALL = 1e-9, 0.1
 _WORDS = {
     "query": ("q", "query", "queries", "wq"),
     "key": ("k", "key", "keys", "wk"),
@@ -56,6 +57,7 @@ class Roles(Rule):
 
 def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     query, key, value = subject.draw(bench.generator(), 6)
+    query, key = query * _SMALL, key * _SMALL  # so that a factor on purpose leaves no weight at 0
     before = subject.attend(query, key, value)
     by_query, by_key = (_changed_rows(subject, before, [query, key, value], which) for which in (0, 1))
     others = [row for row in by_query if row != 2]
@@ -87,25 +89,25 @@ def _changed_rows(subject: FunctionSubject, before: Tensor, inputs: list[Tensor]
 
 
 def _of_module(subject: Subject, bench: Bench) -> Outcome:
-    told, heard_of, untold = 0, 0, ""
+    told, seen, untold = 0, 0, ""
     for stream in subject.streams:
         trace = bench.trace(stream)
         for heard in trace.calls:
-            for role, names in _found(trace, heard).items():
-                heard_of += bool(names)
-                roles = [_role(name) for name in names]
-                if role in roles:
-                    told += 1
-                elif any(roles) and _is_there(subject, heard.layer, role):
-                    wrong = next(name for name, one in zip(names, roles, strict=True) if one)
+            for role, arrived in _arrived(heard):
+                if any(_made_by(trace, heard, role, arrived, own=True)):
+                    told, seen = told + 1, seen + 1
+                    continue
+                names = list(_made_by(trace, heard, role, arrived, own=False))
+                seen += bool(names)
+                wrong = next((name for name in names if _role(name)), None)
+                if wrong is not None and _is_there(subject, heard.layer, role):
                     return failed(
                         f"{heard.layer}: its {role} is what {wrong} made",
                         case=Case(stream=stream.name, layer=heard.layer),
                         ways=("names of the projections",),
                     )
-                elif names:
-                    untold = names[0].rpartition(".")[2]
-    if not heard_of:
+                untold = names[0].rpartition(".")[2] if names else untold
+    if not seen:
         raise NotTestedError("no attention call could be heard with what its queries, keys and values were made by")
     if not told:
         what = f"are made by {untold} together" if untold else "come from projections without names"
@@ -116,17 +118,25 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
     )
 
 
-def _found(trace: Trace, heard: Heard) -> dict[str, list[str]]:
-    """Return role -> names of the layers that may have made it, as far as that can be seen."""
-    found = {}
-    for role, arrived in (("query", heard.query), ("key", heard.key)):
-        if arrived is not None and bool(arrived.any()):  # zeros come from anywhere
-            found[role] = [origin.name for origin, _ in origins_by_norm(trace, heard, arrived)]
-    value = heard.call.value
-    if value is not None and bool(value.any()):
-        known = origins(trace, heard, value, heard.call.num_heads)
-        found["value"] = [one.name for one in known if matching_heads(value, one) is not None]
-    return found
+def _arrived(heard: Heard) -> Iterator[tuple[str, Tensor]]:
+    """Iterate over role and tensor of what a kernel got; zeros, as of pruned heads, come from anywhere."""
+    for role, arrived in (("query", heard.query), ("key", heard.key), ("value", heard.call.value)):
+        if arrived is not None and bool(arrived.any()):
+            yield role, arrived
+
+
+def _made_by(trace: Trace, heard: Heard, role: str, arrived: Tensor, *, own: bool) -> Iterator[str]:
+    """Iterate over the layers that may have made it: those whose name says this role, or the others."""
+
+    def wanted(name: str) -> bool:
+        return (_role(name) == role) is own
+
+    if role == "value":
+        for one in origins(trace, heard, arrived, heard.call.num_heads, wanted):
+            if matching_heads(arrived, one) is not None:
+                yield one.name
+    else:
+        yield from (origin.name for origin, _ in origins_by_norm(trace, heard, arrived, wanted))
 
 
 def _is_there(subject: Subject, layer: str, role: str) -> bool:
