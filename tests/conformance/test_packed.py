@@ -183,6 +183,28 @@ def test_an_adapter_without_a_way_is_not_asked():
     assert packed(subject).summary == "without a mask: its adapter has no packed=; causal: its adapter has no packed="
 
 
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (lambda module, tokens, documents: module(tokens).logits[:, 1:], "a vector each, got (2, 5, 50)"),
+        (lambda module, tokens, documents: module(tokens), "a vector each, got CausalLMOutput"),
+        (lambda module, tokens, documents: module.of_packed(tokens), "it raised AttributeError"),
+    ],
+)
+def test_a_way_that_gives_something_else_could_not_be_tested(small, way, said):
+    subject = Model(
+        module=small("gpt2"),
+        call=lambda module, tokens, keep: module(tokens).logits,
+        vocab_size=50,
+        causal=True,
+        packed=way,
+    )
+    outcome = packed(subject, fast=True)
+
+    assert outcome.verdict == "could not test"
+    assert said in outcome.summary
+
+
 def test_sequences_that_never_notice_each_other_could_not_be_tested(small):
     model = small("gpt2")
     for block in model.transformer.h:
