@@ -87,7 +87,5 @@ def test_validation_is_of_the_validation_text(tmp_path: Path) -> None:
 
 
 def test_a_text_too_short_for_its_windows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        RegardError, match=r"two windows of 256 tokens, got \d+ tokens for validation; lower"
-    ):
+    with pytest.raises(RegardError, match=r"two windows of 256 tokens, got \d+ tokens for validation; lower"):
         corpus(tmp_path, TEXT, window=256)
