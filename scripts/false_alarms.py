@@ -17,7 +17,8 @@ from transformers import BertModel
 
 from regard import attention
 from regard.conformance import check
-from regard.conformance.families import FAMILIES, family
+from regard.conformance.families import FAMILIES, family, implementations
+from regard.functional import packed_attention
 from regard.models import minilm_folder
 from regard.modules import MultiHeadAttention
 
@@ -41,9 +42,14 @@ _PYTORCH: Mapping[str, Callable[[int], Any]] = {
     "nn.TransformerEncoderLayer": partial(
         _made, lambda: nn.TransformerEncoderLayer(_WIDTH, _HEADS, 32, batch_first=True)
     ),
+    "nn.TransformerEncoder, batch second": partial(
+        _made,
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(_WIDTH, _HEADS, 32), 2, enable_nested_tensor=False),
+    ),
 }
 _OURS: Mapping[str, Callable[[int], Any]] = {
     "regard.attention": lambda seed: attention,
+    "packed_attention": lambda seed: packed_attention,
     "MultiHeadAttention": partial(_made, lambda: MultiHeadAttention(_WIDTH, _HEADS)),
     "MultiHeadAttention, causal": partial(_made, lambda: MultiHeadAttention(_WIDTH, _HEADS, causal=True)),
     "MultiHeadAttention, grouped, rotary": partial(
@@ -51,7 +57,7 @@ _OURS: Mapping[str, Callable[[int], Any]] = {
     ),
 }
 _SUBJECTS: Mapping[str, Callable[[int], Any]] = {
-    **{f"{name}, {impl}": partial(family, name, impl=impl) for name in FAMILIES for impl in ("sdpa", "eager")},
+    **{f"{name}, {impl}": partial(family, name, impl=impl) for name in FAMILIES for impl in implementations(name)},
     **_PYTORCH,
     **_OURS,
     "MiniLM": _minilm,

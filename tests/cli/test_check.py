@@ -275,7 +275,14 @@ def test_a_file_that_cannot_be_written_is_no_verdict(regard_command: Command, he
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("scale=0.5", 0.5), ("window=4", 4), ("causal=No", False), ("softcap=none", None)]
+    ("text", "value"),
+    [
+        ("scale=0.5", 0.5),
+        ("window=4", 4),
+        ("causal=No", False),
+        ("softcap=none", None),
+        ("attention_factors=1,1.2", (1.0, 1.2)),
+    ],
 )
 def test_assumptions_get_the_type_of_their_trait(text: str, value: object) -> None:
     from regard.cli.assume import assumptions

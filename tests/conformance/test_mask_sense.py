@@ -25,6 +25,7 @@ def test_a_wrong_sense_is_named_first_and_said_in_words(attend, fault):
 
     assert report.failed[0] == "mask_sense"
     assert WORDS[fault] in report["mask_sense"].summary
+    assert report["mask_sense"].case.length == 2
 
 
 def test_an_inverted_padding_mask_of_a_module_is_found(faulty):
@@ -67,4 +68,17 @@ def test_a_mask_that_is_added_as_a_number_is_located(small, changed, impl):
 
     assert report.failed[0] == "mask_sense"
     assert report["mask_sense"].case.layer == "encoder.layer.1.attention.self"
+    assert report["mask_sense"].case.length == 2
     assert "as 0 and 1" in report["mask_sense"].summary
+
+
+@pytest.mark.parametrize("impl", ["sdpa", "eager"])
+def test_the_reproduction_reproduces(small, changed, impl):
+    model = small("bert", impl)
+    changed(model.encoder.layer[1].attention.self, as_numbers)
+    code = check(model, rules=["mask_sense"])["mask_sense"].reproduction
+    said = []
+
+    exec(code, {"model": model, "print": said.append})
+
+    assert said[0] > 1e-4

@@ -39,7 +39,8 @@ def test_a_window_that_is_off_by_one_is_located(small, changed):
 
     assert report.failed == ["window"]
     assert report["window"].case.layer == "model.layers.1.self_attn"
-    assert "sees 5 keys, not 4" in report["window"].summary
+    assert "query 4 of 5 tokens sees 5 keys, not 4" in report["window"].summary
+    assert (report["window"].case.length, report["window"].case.query, report["window"].case.key) == (5, 4, 0)
 
 
 def test_a_lost_window_is_found(small, changed):

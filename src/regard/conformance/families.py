@@ -15,6 +15,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    BloomConfig,
+    BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -37,7 +39,7 @@ from transformers import (
     WhisperModel,
 )
 
-__all__ = ["FAMILIES", "UNTESTED", "family"]
+__all__ = ["FAMILIES", "UNTESTED", "family", "implementations"]
 
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _BLOCK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -65,6 +67,8 @@ _T5 = {
     "num_heads": 4,
     "decoder_start_token_id": 0,
 }
+_YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+_LLAMA_YARN = {**_GROUPED, "max_position_embeddings": 256, "rope_parameters": _YARN}
 _WHISPER = {**_TWO_STACKS, "num_mel_bins": 8, "max_source_positions": 12, "max_target_positions": 32}
 
 FAMILIES: Mapping[str, tuple[Callable[[Any], nn.Module], type[Any], Mapping[str, Any]]] = {
@@ -77,11 +81,17 @@ FAMILIES: Mapping[str, tuple[Callable[[Any], nn.Module], type[Any], Mapping[str,
     ),
     "gpt2": (GPT2LMHeadModel, GPT2Config, _GPT2),
     "llama": (LlamaForCausalLM, LlamaConfig, _GROUPED),
+    "llama-yarn": (LlamaForCausalLM, LlamaConfig, _LLAMA_YARN),
     "mistral": (MistralForCausalLM, MistralConfig, {**_GROUPED, "sliding_window": 4}),
     "mistral-wide": (MistralForCausalLM, MistralConfig, _GROUPED),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, _GROUPED),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {**_GROUPED, "head_dim": 8}),
     "gemma2": (Gemma2ForCausalLM, Gemma2Config, _GEMMA2),
+    "bloom": (
+        BloomForCausalLM,
+        BloomConfig,
+        {"vocab_size": 50, "hidden_size": 32, "n_layer": 2, "n_head": 4, **_SPECIAL},
+    ),
     "t5": (T5ForConditionalGeneration, T5Config, _T5),
     "bart": (BartForConditionalGeneration, BartConfig, {**_TWO_STACKS, "max_position_embeddings": 32}),
     "whisper": (WhisperModel, WhisperConfig, _WHISPER),
@@ -100,11 +110,16 @@ def family(name: str, seed: int = 0, impl: str = "sdpa", **sizes: Any) -> nn.Mod
     Args:
         name: a key of ``FAMILIES``.
         seed: of the weights.
-        impl: attention implementation; a soft cap runs eagerly, as no fused kernel has one.
+        impl: attention implementation; where there is one alone, it is taken.
         sizes: what to change in the configuration.
     """
     build, config, given = FAMILIES[name]
-    impl = "eager" if "attn_logit_softcapping" in given else impl
+    impl = impl if impl in implementations(name) else implementations(name)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(config(**{**given, **sizes}, attn_implementation=impl))
+
+
+def implementations(name: str) -> tuple[str, ...]:
+    """Return the attention implementations of a family: no fused kernel has a soft cap, and BLOOM takes none."""
+    return ("eager",) if name in ("bloom", "gemma2") else ("sdpa", "eager")

@@ -1,6 +1,6 @@
 """Which projections a kernel's query, key and value came from, found by comparing what was made with what arrived."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regard.conformance.trace import Heard, Made, Trace
 
-__all__ = ["Origin", "matching_heads", "origin_by_norm", "origins"]
+__all__ = ["Origin", "matching_heads", "origin_by_norm", "origins", "origins_by_norm"]
 
 _EQUAL = 1e-4  # relative; rotary tables in float32 keep norms to about 1e-7
 
@@ -21,7 +21,9 @@ class Origin:
     heads: Tensor
 
 
-def origins(trace: Trace, heard: Heard, arrived: Tensor, others: int = 0) -> Iterator[Origin]:
+def origins(
+    trace: Trace, heard: Heard, arrived: Tensor, others: int = 0, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[Origin]:
     """Yield what ``arrived`` may have been made of, the latest first, cut into heads of its width.
 
     Args:
@@ -29,9 +31,11 @@ def origins(trace: Trace, heard: Heard, arrived: Tensor, others: int = 0) -> Ite
         heard: the attention call.
         arrived: query, key or value of the call, (batch, heads, len, width).
         others: query heads of the call, for projections that make query, key and value together.
+        wanted: whether a layer of this name is looked at.
     """
     for made in trace.before(heard):
-        yield from _cut(made, arrived, others or arrived.shape[1])
+        if wanted(made.name):
+            yield from _cut(made, arrived, others or arrived.shape[1])
 
 
 def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin, Tensor] | None:
@@ -40,8 +44,15 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
     Rotary positions keep the norm of each vector, so the ratio of norms is the factor by which it was scaled on its
     way. It is NaN for a head of zeros, such as a pruned one.
     """
+    return next(origins_by_norm(trace, heard, arrived), None)
+
+
+def origins_by_norm(
+    trace: Trace, heard: Heard, arrived: Tensor, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[Origin, Tensor]]:
+    """Yield all that ``arrived`` may have come from, the latest first: after a norm, queries have the norms of keys."""
     norms = arrived.double().norm(dim=-1)
-    for origin in origins(trace, heard, arrived, heard.call.num_heads):
+    for origin in origins(trace, heard, arrived, heard.call.num_heads, wanted):
         heads = origin.heads.double().norm(dim=-1).transpose(1, 2)
         if arrived.shape[1] % heads.shape[1]:
             continue
@@ -49,8 +60,7 @@ def origin_by_norm(trace: Trace, heard: Heard, arrived: Tensor) -> tuple[Origin,
         factors = ratio.transpose(0, 1).flatten(1)
         middle = factors.median(dim=1).values
         if bool(((factors - middle[:, None]).abs() <= _EQUAL * middle[:, None]).all()):
-            return origin, middle.masked_fill((factors == 0).all(1), torch.nan)
-    return None
+            yield origin, middle.masked_fill((factors == 0).all(1), torch.nan)
 
 
 def _cut(made: Made, arrived: Tensor, num_heads: int) -> Iterator[Origin]:

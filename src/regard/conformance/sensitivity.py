@@ -1,4 +1,4 @@
-"""How outputs depend on tokens: by changing one at a time, and by gradients, which see what a lucky change would miss."""
+"""How outputs depend on tokens: by changing one at a time, and by gradients, which see what a change may miss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,10 +67,18 @@ def dependence(subject: Subject, stream: Stream, tokens: Tensor, rows: Sequence[
     return torch.stack([one.double() for one in norms])
 
 
-def influence(stream: Stream, bench: Bench, length: int) -> tuple[list[int], Tensor]:
-    """Return which tokens were changed, and by how much each output changed with each of them, (changed, len)."""
-    tokens = bench.tokens(stream, 1, length)
-    others = bench.tokens(stream, 1, length, offset=1)
+def influence(stream: Stream, bench: Bench, length: int, *, size: float = 1.0) -> tuple[list[int], Tensor]:
+    """Return which tokens were changed, and by how much each output changed with each of them, (changed, len).
+
+    Args:
+        stream: which input.
+        bench: what draws tokens.
+        length: how many tokens.
+        size: factor of tokens that are vectors; a sharp softmax is less sharp on small ones.
+    """
+    tokens, others = (bench.tokens(stream, 1, length, offset=offset) for offset in (0, 1))
+    if tokens.dtype.is_floating_point:
+        tokens, others = tokens * size, others * size
     places = [1, length // 2, length - 1] if bench.fast and length > 3 else list(range(length))
     batch = tokens.repeat(len(places) + 1, *[1] * (tokens.ndim - 1))
     for row, changed in enumerate(places):

@@ -107,10 +107,15 @@ class Stream:
         """Return what the subject gives for rows of several sequences, without gradients.
 
         Raises:
-            NotTestedError: it raised an error.
+            NotTestedError: it raised an error, or did not give one vector per token.
         """
         with torch.no_grad(), calling(f"with {tuple(tokens.shape)} packed tokens"):
-            return packing.call(tokens.clone(), documents)
+            output = packing.call(tokens.clone(), documents)
+        found: object = output.tokens
+        if not isinstance(found, Tensor) or found.shape[:2] != tokens.shape[:2]:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise NotTestedError(f"rows of {tuple(tokens.shape[:2])} packed tokens must give a vector each, got {got}")
+        return output
 
     def explicit(self, keep: Tensor) -> Tensor | None:
         """Return the positions that real tokens have alone, as models count them, or None where none are taken."""

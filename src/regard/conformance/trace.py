@@ -60,8 +60,8 @@ class Heard:
     def hidden(self) -> Tensor:
         """Which keys the mask takes from which queries, (batch, heads, q_len, kv_len).
 
-        A key without weight need not be hidden: the softmax of a sharp head underflows to 0. It is if its score is -inf,
-        or lies further below all scores with weight than these lie apart, as a fill of -1e9 does.
+        A key without weight need not be hidden: the softmax of a sharp head underflows to 0. It is if its score is
+        -inf, or lies further below all scores with weight than these lie apart, as a fill of -1e9 does.
         """
         scores = self.scores
         weights = reference.weights(scores)

@@ -22,12 +22,13 @@ class _Projected(nn.Module):
         super().__init__()
         self.query, self.key, self.value, self.output = (nn.Linear(_WIDTH, _WIDTH) for _ in range(4))
         self.num_heads, self.merge, self.dropout_p, self.always = _HEADS, merge, dropout, always
+        self.roles = ("query", "key", "value")  # the projections that make query, key and value
 
     def forward(self, x: Tensor, context: Tensor | None = None, key_padding_mask: Tensor | None = None) -> Tensor:
         context = x if context is None else context
         query, key, value = (
-            projection(one).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection, one in ((self.query, x), (self.key, context), (self.value, context))
+            getattr(self, name)(one).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for name, one in zip(self.roles, (x, context, context), strict=True)
         )
         mask = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
         dropout_p = self.dropout_p if self.training or self.always else 0.0
@@ -82,7 +83,7 @@ def _with(call: Callable[..., Tensor]) -> Callable[[AttentionModule], AttentionM
     return lambda healthy: _called(healthy.module, call)
 
 
-def _changed(name: str, value: bool) -> Callable[[nn.Module], nn.Module]:
+def _changed(name: str, value: Any) -> Callable[[nn.Module], nn.Module]:
     def mutate(module: nn.Module) -> nn.Module:
         setattr(module, name, value)
         return module
@@ -164,5 +165,15 @@ MODULE_MUTANTS = (
         "NVIDIA/torch-harmonics#221",
         "a module passed its dropout probability to the kernel in evaluation mode as well",
         _changed("always", True),
+    ),
+    _mutant(
+        _PROJECTED,
+        _projected,
+        "values from the projection of keys",
+        "value from another projection",
+        "roles",
+        "yflyzhang/AnnotatedTransformer#1",
+        "values went through the projection of keys, and that of values was never used",
+        _changed("roles", ("query", "key", "key")),
     ),
 )

@@ -175,6 +175,11 @@ def _rotary(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return mutate
 
 
+def _unsharpened(model: Any) -> Any:
+    model.model.rotary_emb.attention_scaling = 1.0
+    return model
+
+
 def _eager_without_mask(model: Any) -> Any:
     for layer in model.model.layers:
         healthy = type(layer.self_attn).forward
@@ -356,6 +361,15 @@ DECODER_MUTANTS = (
         "raiyanyahya/how-to-train-your-gpt#6",
         "frequencies were laid out for neighbouring pairs and applied to halves, so that scores were not relative",
         _rotary(_other_pairs),
+    ),
+    _mutant(
+        "llama-yarn",
+        "attention factor of YaRN lost",
+        "scale argument ignored",
+        "scale",
+        "turboderp-org/exllamav3#259",
+        "the attention factor of YaRN became 1, and the text was fluent and beside the prompt",
+        _unsharpened,
     ),
     _mutant(
         "llama",

@@ -1,6 +1,7 @@
 """One file per law. ``RULES`` ranks them: of several that are broken, the first is most likely the cause."""
 
 from regard.conformance.rule import Rule
+from regard.conformance.rules.alibi import Alibi
 from regard.conformance.rules.batch import Batch
 from regard.conformance.rules.bidirectional import Bidirectional
 from regard.conformance.rules.cache import Cache
@@ -20,6 +21,7 @@ from regard.conformance.rules.packed import Packed
 from regard.conformance.rules.padding import Padding
 from regard.conformance.rules.paths import Paths
 from regard.conformance.rules.positions import Positions
+from regard.conformance.rules.roles import Roles
 from regard.conformance.rules.scale import Scale
 from regard.conformance.rules.softcap import Softcap
 from regard.conformance.rules.softmax import Softmax
@@ -40,13 +42,15 @@ RULES: tuple[Rule, ...] = (
     CausalCorner(),
     GroupedHeads(),
     HeadMerge(),
+    Roles(),
     EmptyRows(),
     Softcap(),
     Batch(),
     Positions(),
+    Alibi(),
     Padding(),
-    Packed(),
     Cache(),
+    Packed(),
     CrossLengths(),
     Paths(),
     Gradients(),

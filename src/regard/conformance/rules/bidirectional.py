@@ -18,6 +18,7 @@ from regard.conformance.trace import Heard, Trace, traced
 __all__ = ["Bidirectional"]
 
 _EXACT = 1e3  # in units of the type's rounding
+_SMALL = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Bidirectional(Rule):
         "kernel that is causal by default makes it, trains and answers, and no output shows what it did not read."
     )
     method = (
-        "Which keys each layer hides: none may hide all later tokens, or all earlier ones. And each token is changed in "
-        "turn (three of them when fast): all outputs must change, or with windows the neighbours' ones."
+        "Which keys each layer hides: none may hide all later tokens, or all earlier ones. And each token is changed "
+        "in turn (three of them when fast): all outputs must change, or with windows the neighbours' ones."
     )
     tolerance = "a layer hides a key or not; an output changes by more than the rounding of the type"
     meaning = (
@@ -51,7 +52,7 @@ class Bidirectional(Rule):
         "give the layers of an encoder is_causal=False and the mask of real tokens alone; if it is meant to be causal, "
         "say so with assume={'causal': True}"
     )
-    after = ("softmax", "mask_sense", "head_merge")
+    after = ("softmax", "mask_sense", "head_merge", "batch")
 
     def test(self, subject: Subject, bench: Bench) -> Outcome:
         """Look into the layers, and perturb every stream that is not causal."""
@@ -73,8 +74,8 @@ class Bidirectional(Rule):
                 if unseen.size <= _rounding(stream, bench):
                     if calls and not any(bool(_hidden(heard).any()) for heard in calls):
                         raise NotTestedError(
-                            "no layer hides a token, and yet some outputs do not depend on some tokens: its softmax has "
-                            "no other weight than 0 and 1, or its attention adds nothing"
+                            "no layer hides a token, and yet some outputs do not depend on some tokens: its softmax "
+                            "has no other weight than 0 and 1, or its attention adds nothing"
                         )
                     return _failed(subject, bench, stream)
                 ways.append("perturbation of each token")
@@ -131,8 +132,16 @@ def _failed_inside(subject: Subject, bench: Bench, stream: Stream, layer: str, s
 
 
 def _unseen(subject: Subject, stream: Stream, bench: Bench, length: int) -> _Unseen:
-    """Return the output that a changed token reaches least."""
-    places, change = influence(stream, bench, length)
+    """Return the output that a changed token reaches least; on small tokens if none is seen on those of usual size."""
+    found = _least(subject, influence(stream, bench, length))
+    if found.size > _rounding(stream, bench):
+        return found
+    return max(found, _least(subject, influence(stream, bench, length, size=_SMALL)), key=lambda one: one.size)
+
+
+def _least(subject: Subject, influence: tuple[list[int], Tensor]) -> _Unseen:
+    places, change = influence
+    length = change.shape[1]
     window = subject.traits.window
     reach = 1 if window is not None and window <= length else length
     wanted = (torch.arange(length) - torch.tensor(places)[:, None]).abs() <= reach

@@ -81,8 +81,8 @@ def _of_module(subject: ModuleSubject, bench: Bench) -> Outcome:
     before = run(x, context)
     if not subject.by_person and torch.equal(run(x, -2 * context), before):
         raise NotTestedError(
-            "it takes a context and does not look at it, so it may be meant for one sequence alone; if it is not, say so "
-            "with cross= of regard.conformance.AttentionModule"
+            "it takes a context and does not look at it, so it may be meant for one sequence alone; if it is not, say "
+            "so with cross= of regard.conformance.AttentionModule"
         )
     turned = float((run(x, context.flip(1)) - before).abs().max())
     seen = (run(x, other) - before).abs().amax((0, 2))

@@ -37,6 +37,7 @@ class Formula(Rule):
         "causal_corner",
         "grouped_heads",
         "head_merge",
+        "roles",
         "empty_rows",
         "cross_lengths",
     )

@@ -1,10 +1,11 @@
 """Mask sense: what a mask allows is seen, what it forbids is not, and not the other way round."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.conformance.bench import Bench
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, counted, failed, passed
+from regard.conformance.reproduction import masked
 from regard.conformance.rule import Rule
 from regard.conformance.stream import Stream
 from regard.conformance.subjects.function_subject import FunctionSubject
@@ -48,21 +49,15 @@ class MaskSense(Rule):
 def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
     if "mask" not in subject.options:
         raise NotApplicableError("it takes no mask")
-    query, key, _ = subject.draw(bench.generator(), 6, batch=2)
-    keep = torch.rand(2, 1, 6, 6, generator=bench.generator(1)) < 0.6
-    keep |= torch.eye(6, dtype=torch.bool)
-    keep[..., 0, 1] = False  # some key is hidden
-    if subject.traits.causal:
-        keep = keep.tril()
+    query, key, keep = _masked(subject, bench, 6)
     seen = subject.weights(query, key, mask=keep) > 0
     wanted = keep.expand_as(seen)
     if bool((seen == wanted).all()):
         return _floats(subject, query, key, keep)
     free = subject.weights(query, key)
-    query_at, key_at = ((seen != wanted)[0, 0]).nonzero()[0].tolist() if bool((seen != wanted)[0, 0].any()) else (0, 1)
     return failed(
         _seen_instead(seen, wanted, subject.weights(query, key, mask=keep), free),
-        case=Case(length=6, query=query_at, key=key_at),
+        case=_smallest(subject, bench),
         ways=("weights read off unit values",),
         reproduction=(
             f"{subject.setup()}\nquery = key = value = torch.randn(1, 1, 2, 16)\n"
@@ -71,6 +66,26 @@ def _of_function(subject: FunctionSubject, bench: Bench) -> Outcome:
             "  # must be 0"
         ),
     )
+
+
+def _masked(subject: FunctionSubject, bench: Bench, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and a mask that hides some key and leaves each query its own."""
+    query, key, _ = subject.draw(bench.generator(), length, batch=2)
+    keep = torch.rand(2, 1, length, length, generator=bench.generator(1)) < 0.6
+    keep |= torch.eye(length, dtype=torch.bool)
+    keep[..., 0, 1] = False
+    return query, key, keep.tril() if subject.traits.causal else keep
+
+
+def _smallest(subject: FunctionSubject, bench: Bench) -> Case:
+    """Return the fewest tokens at which a wrong key has weight, and the first query and key."""
+    for length in range(2, 7):
+        query, key, keep = _masked(subject, bench, length)
+        wrong = (subject.weights(query, key, mask=keep) > 0) != keep
+        if bool(wrong.any()):
+            _, head, at, seen = wrong.nonzero()[0].tolist()
+            return Case(length=length, head=head, query=at, key=seen)
+    return Case(length=6)
 
 
 def _seen_instead(seen: Tensor, wanted: Tensor, weights: Tensor, free: Tensor) -> str:
@@ -115,11 +130,13 @@ def _floats(subject: FunctionSubject, query: Tensor, key: Tensor, keep: Tensor) 
     )
 
 
-def padded_on_the_right(stream: Stream, bench: Bench) -> tuple[Tensor, Tensor]:
-    """Return tokens and their mask; the second of two sequences ends three tokens early."""
-    tokens = bench.tokens(stream, 2)
+def padded_on_the_right(
+    stream: Stream, bench: Bench, length: int | None = None, padding: int = 3
+) -> tuple[Tensor, Tensor]:
+    """Return tokens and their mask; the second of two sequences ends ``padding`` tokens early."""
+    tokens = bench.tokens(stream, 2, length)
     keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
-    keep[1, -3:] = False
+    keep[1, -padding:] = False
     return tokens, keep
 
 
@@ -131,24 +148,41 @@ def _of_module(subject: Subject, bench: Bench) -> Outcome:
     heard = 0
     for stream in streams:
         tokens, keep = padded_on_the_right(stream, bench)
-        with traced(subject.copy) as free:
-            stream.run(tokens)
-        with traced(subject.copy) as masked:
-            stream.run(tokens, keep)
-        found, number = _wrong(free, masked, keep)
+        found, number = _looked_at(subject.copy, stream, tokens, keep)
         heard += number
         if found is not None:
-            layer, seen = found
-            return failed(
-                f"{layer}: {seen}",
-                case=Case(length=tokens.shape[1], stream=stream.name, layer=layer),
-                ways=("weights of hidden and visible keys in each call",),
-            )
+            return _failed(subject, subject.copy, bench, stream, found)
     if not heard:
         raise NotTestedError("no attention call over its tokens could be heard")
     return passed(
         f"in {counted(heard, 'attention call')} real tokens are seen, and no mask is inverted or added as a number",
         ways=("weights of hidden and visible keys in each call", "scores with and without the mask"),
+    )
+
+
+def _looked_at(module: nn.Module, stream: Stream, tokens: Tensor, keep: Tensor) -> tuple[tuple[str, str] | None, int]:
+    """Return what ``_wrong`` finds in a run without and in one with the mask."""
+    with traced(module) as free:
+        stream.run(tokens)
+    with traced(module) as hiding:
+        stream.run(tokens, keep)
+    return _wrong(free, hiding, keep)
+
+
+def _failed(subject: Subject, module: nn.Module, bench: Bench, stream: Stream, found: tuple[str, str]) -> Outcome:
+    """Find the shortest sequence, with one token of padding."""
+    tokens, keep = padded_on_the_right(stream, bench)
+    for length in bench.lengths():
+        shorter = padded_on_the_right(stream, bench, length, 1)
+        if _looked_at(module, stream, *shorter)[0] == found:
+            tokens, keep = shorter
+            break
+    layer, seen = found
+    return failed(
+        f"{layer}: {seen}",
+        case=Case(length=tokens.shape[1], stream=stream.name, layer=layer),
+        ways=("weights of hidden and visible keys in each call",),
+        reproduction=masked(subject, stream, tokens[1:], keep[1:]),
     )
 
 

@@ -47,14 +47,13 @@ class Packed(Rule):
     title = "Packed sequences do not notice each other"
     law = "a sequence gives the same alone and packed with others in one row, whatever stands before and after it"
     why = (
-        "Packing is what long rows are trained with (Krell et al., arXiv:2107.02027). Sequences that see each other, or "
-        "positions that run on, do not raise and lower the loss, and the model learns from text that is never there "
-        "again."
+        "Krell et al., arXiv:2107.02027: packing must change nothing but the padding. Sequences that see each other, "
+        "or positions that run on, raise no error, and the model learns from neighbours that it never has again."
     )
     method = (
-        "Rows of several sequences, in two orders, against each sequence alone, through every way that the subject has: "
-        "a mask of blocks, offsets, a mask of four axes with positions that begin anew, or such positions by themselves "
-        "where transformers makes the masks of a causal model (without any mask and without a cache)."
+        "Rows of several sequences, in two orders, against each sequence alone, through every way that the subject "
+        "has: a mask of blocks, offsets, a mask of four axes with positions that begin anew, or such positions by "
+        "themselves where transformers makes the masks of a causal model (without any mask and without a cache)."
     )
     tolerance = "twice the error of a float32 run against the float64 one"
     meaning = "a layer does not get the mask of blocks or the offsets, or takes them for something else"
@@ -67,6 +66,7 @@ class Packed(Rule):
         "softmax",
         "mask_sense",
         "causality",
+        "bidirectional",
         "window",
         "head_merge",
         "empty_rows",
@@ -74,6 +74,7 @@ class Packed(Rule):
         "batch",
         "positions",
         "padding",
+        "cache",
         "paths",
     )
 
@@ -104,13 +105,10 @@ class Packed(Rule):
 
 def _lacking(streams: Sequence[Stream]) -> str:
     """Return the ways that streams do not have, and why."""
-    several = len(streams) > 1
-    reasons = (
-        f"{stream.name}: {stream.no_packing}" if several else stream.no_packing
-        for stream in streams
-        if stream.no_packing
-    )
-    return "; ".join(dict.fromkeys(reasons))
+    lacking = [stream for stream in streams if stream.no_packing]
+    if len(streams) == 1:
+        return lacking[0].no_packing if lacking else ""
+    return "; ".join(f"{stream.name}: {stream.no_packing}" for stream in lacking)
 
 
 def _sizes(bench: Bench, packing: Packing) -> tuple[int, ...]:

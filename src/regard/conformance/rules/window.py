@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.conformance.bench import Bench
 from regard.conformance.outcome import Case, NotApplicableError, NotTestedError, Outcome, failed, passed
 from regard.conformance.rule import Rule
+from regard.conformance.stream import Stream
 from regard.conformance.subjects.subject import Subject
-from regard.conformance.trace import traced
+from regard.conformance.trace import Heard, traced
 
 __all__ = ["Window"]
 
@@ -53,43 +54,62 @@ class Window(Rule):
         stream = subject.sequences[-1]
         with _shortened(subject.copy, subject.traits.window) as window:
             length = window + 4
-            with traced(subject.copy) as trace:
-                stream.run(bench.tokens(stream, 1, length))
-        places = torch.arange(length)
-        before = places[:, None] - places
-        inside = (before >= 0) & (before < window)
-        windowed, layers = 0, 0
-        for heard in trace.calls:
-            if heard.call.q_len != length or heard.call.kv_len != length:
-                continue
-            layers += 1
-            seen = ~heard.hidden[0].to(inside.device)
-            if bool((seen == (before >= 0)).all()):
-                continue
-            windowed += 1
-            if not bool((seen == inside).all()):
-                return _failed(seen, inside, heard.layer, window, length)
-        if not layers:
-            raise NotTestedError("no attention call over its tokens could be heard")
+            calls = _calls(subject.copy, stream, bench, length)
+            if not calls:
+                raise NotTestedError("no attention call over its tokens could be heard")
+            windowed = [heard for heard in calls if not bool((_seen(heard) == _back(length)).all())]
+            wrong = next((heard for heard in windowed if not _right(heard, window)), None)
+            if wrong is not None:
+                return _failed(subject.copy, stream, bench, wrong, window)
         if not windowed:
             return failed(
-                f"a window of {subject.traits.window} is declared, and none of {layers} layers has one",
-                case=Case(length=length),
+                f"a window of {subject.traits.window} is declared, and none of {len(calls)} layers has one",
+                case=Case(length=window + 1, query=window, key=0),
             )
         return passed(
-            f"{windowed} of {layers} layers see exactly the last {window} keys",
+            f"{len(windowed)} of {len(calls)} layers see exactly the last {window} keys",
             ways=("keys that each layer leaves",),
         )
 
 
-def _failed(seen: Tensor, inside: Tensor, layer: str, window: int, length: int) -> Outcome:
-    head, query, key = (seen != inside).nonzero()[-1].tolist()
-    number = int(seen[head, -1].sum())
+def _calls(module: nn.Module, stream: Stream, bench: Bench, length: int) -> list[Heard]:
+    """Return the calls from all tokens to all tokens."""
+    with traced(module) as trace:
+        stream.run(bench.tokens(stream, 1, length))
+    return [heard for heard in trace.calls if heard.call.q_len == heard.call.kv_len == length]
+
+
+def _seen(heard: Heard) -> Tensor:
+    """Return which keys the layer leaves, (heads, len, len)."""
+    return ~heard.hidden[0].cpu()
+
+
+def _back(length: int, window: int | None = None) -> Tensor:
+    """Return which keys a query may see: the last ``window`` ones, or all that are not later."""
+    places = torch.arange(length)
+    before = places[:, None] - places
+    return (before >= 0) & (before < (length if window is None else window))
+
+
+def _right(heard: Heard, window: int) -> bool:
+    return bool((_seen(heard) == _back(heard.call.kv_len, window)).all())
+
+
+def _failed(module: nn.Module, stream: Stream, bench: Bench, wrong: Heard, window: int) -> Outcome:
+    """Find the shortest sequence whose last query sees other keys."""
+    for length in range(2, wrong.call.kv_len):
+        shorter = next((one for one in _calls(module, stream, bench, length) if one.layer == wrong.layer), None)
+        if shorter is not None and not _right(shorter, window):
+            wrong = shorter
+            break
+    length = wrong.call.kv_len
+    head, query, key = (_seen(wrong) != _back(length, window)).nonzero()[0].tolist()
+    number, wanted = int(_seen(wrong)[head, query].sum()), min(query + 1, window)
     return failed(
-        f"{layer}, head {head}: the last query sees {number} keys, not {window}",
+        f"{wrong.layer}, head {head}: query {query} of {length} tokens sees {number} keys, not {wanted}",
         measured=float(number),
-        tolerance=float(window),
-        case=Case(length=length, layer=layer, head=head, query=query, key=key),
+        tolerance=float(wanted),
+        case=Case(length=length, stream=stream.name, layer=wrong.layer, head=head, query=query, key=key),
         ways=("keys that each layer leaves",),
     )
 

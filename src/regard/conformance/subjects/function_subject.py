@@ -26,6 +26,7 @@ _NAMES = {
     "scale": ("scale", "scaling", "softmax_scale"),
     "dropout": ("dropout_p", "dropout"),
     "grouped": ("enable_gqa",),
+    "alibi": ("alibi_slopes",),
 }
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 HEADS, HEAD_DIM = 2, 16
@@ -38,7 +39,8 @@ class FunctionSubject(Subject):
     hold for functions as they do for models.
 
     Attributes:
-        options: what it takes besides -> the name of the argument: mask, bias, causal, scale, dropout, grouped.
+        options: what it takes besides -> the name of the argument: mask, bias, causal, scale, dropout, grouped,
+            alibi.
     """
 
     kind = "function"
@@ -132,7 +134,8 @@ class FunctionSubject(Subject):
             return self.made(self.name if self.name.isidentifier() else "attend")
         if self.original is F.scaled_dot_product_attention:
             return f"from torch.nn.functional import {self.name}"
-        if self.name.isidentifier() and module not in (None, "__main__"):
+        importable = "<" not in getattr(self.original, "__qualname__", "<")  # not within a function
+        if self.name.isidentifier() and importable and module not in (None, "__main__"):
             return f"from {module} import {self.name}"
         return f"# {self.name}: the function that was checked"
 
@@ -211,8 +214,9 @@ class FunctionSubject(Subject):
         option = {self.options["causal"]: True} if causal and "causal" in self.options else {}
 
         def call(tokens: Tensor, documents: Tensor) -> Output:
+            query, key, value = self._heads(tokens)
             ends = offsets_of(documents)
-            return Output(function.packed(*self._heads(tokens), ends, ends, **option).transpose(1, 2).flatten(2))
+            return Output(function.packed(query, key, value, ends, ends, **option).transpose(1, 2).flatten(2))
 
         split = f"*{{tokens}}[0].unflatten(-1, (3, {HEADS}, {HEAD_DIM})).unbind(1)"
         given = ", ".join([*function.given("ends", "max(sizes)"), *(f"{name}=True" for name in option)])

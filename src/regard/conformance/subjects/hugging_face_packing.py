@@ -65,17 +65,23 @@ def packings_of_hugging_face(asked: Asked, tokens: Tensor) -> tuple[tuple[Packin
         return (), "its positions cannot be told, so they cannot begin anew with each sequence"
     if not asked.causal and asked.window is not None:
         return (), "it is bidirectional and its layers have windows, which a mask of four axes would replace"
-    found, lacking = [], []
+    found: list[Packing] = []
+    lacking: list[str] = []
     documents = torch.arange(tokens.shape[1])[None]
     if asked.causal and asked.offset is not None:
         by_positions = _by_positions(asked)
         with _detection_heard() as heard:
             by_positions.call(tokens, documents)
-        (found if heard else lacking).append(by_positions if heard else _UNHEEDED)
+        if heard:
+            found.append(by_positions)
+        else:
+            lacking.append(_UNHEEDED)
     if f"{asked.prefix}attention_mask" in asked.names:
         by_mask = _by_mask(asked)
-        taken = _runs(by_mask, tokens, documents)
-        (found if taken else lacking).append(by_mask if taken else "its forward refuses a mask of four axes")
+        if _runs(by_mask, tokens, documents):
+            found.append(by_mask)
+        else:
+            lacking.append("its forward refuses a mask of four axes")
     return tuple(found), "; ".join(lacking)
 
 
@@ -137,7 +143,8 @@ def _by_mask(asked: Asked) -> Packing:
     lower = " & torch.ones_like(keep).tril()" if asked.causal else ""
     mask_lines = ["keep = (documents[:, None] == documents)[None, None]", *([f"keep = keep{lower}"] if lower else [])]
     if floats:
-        mask_lines.append("keep = torch.where(keep, 0.0, torch.finfo(torch.float64).min).double()")
+        lowest = "torch.finfo(torch.float64).min"
+        mask_lines.append(f"keep = torch.zeros(keep.shape, dtype=torch.float64).masked_fill(~keep, {lowest})")
     places = f", {asked.prefix}position_ids=places" if told else ""
     return Packing(
         name="a mask of four axes" + (" and position_ids that begin anew" if told else ""),

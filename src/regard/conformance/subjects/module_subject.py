@@ -213,9 +213,10 @@ def _with_projections(module: nn.Module) -> AttentionModule:
 
 
 def _hides_where_true(twin: nn.Module, x: Tensor) -> bool:
-    """Return whether True in ``attn_mask`` means may not attend: a token that sees itself alone gives what it does alone.
+    """Return whether True in ``attn_mask`` means may not attend.
 
-    Where neither meaning gives that, True is taken to mean may attend.
+    A token that sees itself alone gives what it gives without any other, which tells the two meanings apart. Where
+    neither does that, True is taken to mean may attend.
     """
     itself = torch.eye(2, dtype=torch.bool)[None, None]
     alone = torch.cat([twin(x[:1, place : place + 1]) for place in range(2)], 1)

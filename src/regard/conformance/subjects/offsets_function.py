@@ -44,13 +44,13 @@ class OffsetsFunction:
     ) -> Tensor:
         """Attend within each sequence; ``offsets`` count through the rows one after the other."""
         longest = [int(ends.diff().max()) for ends in (offsets, kv_offsets)]
-        for name, given in zip(self._names, (offsets, kv_offsets, *longest), strict=True):
-            if name is not None:
-                options[name] = given
+        known = zip(self._names, (offsets, kv_offsets, *longest), strict=True)
+        options |= {name: given for name, given in known if name is not None}
         rows = [one.transpose(1, 2).flatten(0, 1) for one in (query, key, value)]
         result = self.function(*rows, **options)
-        output: Tensor = result[0] if isinstance(result, tuple) else result
-        return output.unflatten(0, (query.shape[0], query.shape[2])).transpose(1, 2)
+        flat: Tensor = result[0] if isinstance(result, tuple) else result
+        output: Tensor = flat.unflatten(0, (query.shape[0], query.shape[2])).transpose(1, 2)
+        return output
 
     def given(self, ends: str, longest: str) -> list[str]:
         """Return the arguments of offsets, written with these values."""
