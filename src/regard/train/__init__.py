@@ -17,6 +17,7 @@ from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
 from regard.train.translation.config import TranslatorConfig
+from regard.train.translation.inference import Translator
 
 __all__ = [
     "RECIPES",
@@ -33,6 +34,7 @@ __all__ = [
     "Recipe",
     "Silent",
     "Task",
+    "Translator",
     "TranslatorConfig",
     "WatchConfig",
     "choose_hardware",
