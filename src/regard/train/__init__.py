@@ -19,6 +19,7 @@ from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
 from regard.train.translation.config import TranslatorConfig
+from regard.train.translation.inference import Translator
 
 __all__ = [
     "RECIPES",
@@ -36,6 +37,7 @@ __all__ = [
     "Recipe",
     "Silent",
     "Task",
+    "Translator",
     "TranslatorConfig",
     "WatchConfig",
     "Writer",
