@@ -24,6 +24,7 @@ _LAZY = {
 _ROOMS = (
     "cli",
     "conformance",
+    "cost",
     "data",
     "diagnose",
     "evaluate",

@@ -6,7 +6,7 @@ wants to know of them listens here. Nobody listening costs one look at an empty 
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = [
     "CHUNKED",
+    "CHUNKED_BACKWARD",
     "FLEX",
     "LISTENERS",
     "NATIVE",
@@ -21,7 +22,10 @@ __all__ = [
     "PACKED",
     "TRITON",
     "WANTED",
+    "WORK",
     "Listener",
+    "Work",
+    "as_one",
     "in_parts",
     "parts_of_a_call",
     "report",
@@ -30,6 +34,8 @@ __all__ = [
 
 CHUNKED, NATIVE, NATIVE_BACKWARD = "regard chunked", "regard native", "regard native backward"
 """Names of the kernels; the backward pass of the chunked one is not reported."""
+CHUNKED_BACKWARD = "regard chunked backward"
+"""Told to ``WORK`` alone."""
 FLEX, TRITON = "regard flex", "regard triton"
 """Likewise; their backward passes are not reported."""
 PACKED = "regard one by one"
@@ -52,6 +58,11 @@ WANTED: list[Callable[[], Iterable[str]]] = []
 They come with the arguments as ``statistics``, name -> (batch, heads, q_len).
 """
 
+Work = Callable[[str, dict[str, Any]], AbstractContextManager[None]]
+"""Takes a kernel's name and the arguments of a call, and is entered around what computes it."""
+
+WORK: list[Work] = []
+"""Entered around each call of a kernel that is many operators of PyTorch, by those who count operators."""
 
 _THREAD = threading.local()
 
@@ -76,6 +87,15 @@ def parts_of_a_call() -> Iterator[None]:
 def in_parts() -> bool:
     """Return whether what this thread computes is part of a call that is reported by itself."""
     return getattr(_THREAD, "in_parts", False)
+
+
+@contextmanager
+def as_one(kernel: str, arguments: dict[str, Any]) -> Iterator[None]:
+    """Let those who count operators take what runs meanwhile as one call of ``kernel``."""
+    with ExitStack() as around:
+        for enter in () if torch.compiler.is_compiling() else WORK:
+            around.enter_context(enter(kernel, arguments))
+        yield
 
 
 def report(kernel: str, arguments: dict[str, Any], result: tuple[Tensor | None, ...]) -> None:

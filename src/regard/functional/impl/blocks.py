@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regard.functional.impl.torch_private import product_of_transposed
+from regard.functional.impl.torch_private import is_imaginary, product_of_transposed
 
 __all__ = ["LN2", "LOG2E", "Grid", "Place", "ScoreBlocks", "accumulation_dtype", "positions_of"]
 
@@ -129,6 +129,17 @@ class Grid(ABC):
             for first in range(start, end, _BLOCK_KEYS):
                 yield slice(first, min(first + _BLOCK_KEYS, end))
 
+    @property
+    def num_pairs(self) -> int:
+        """How many scores are computed, of all batches and heads, those included that are hidden again."""
+        group = self.shape[2]
+        found = 0
+        for place in Grid.places(self):
+            rows = group * (place.rows.stop - place.rows.start)
+            units = (place.batch.stop - place.batch.start) * (place.heads.stop - place.heads.start)
+            found += units * rows * sum(keys.stop - keys.start for keys in self.key_slices(place))
+        return found
+
     def position_tensor(self, place: Place) -> Tensor:
         """Return the positions of the rows of ``place``, int64, broadcasting to (batch, kv_heads, group, rows)."""
         if isinstance(self.positions, range):
@@ -194,6 +205,10 @@ class ScoreBlocks(Grid):
         self.slopes = None if alibi_slopes is None else alibi_slopes.to(self.dtype).view(1, *self.shape[1:3], 1, 1)
         self.unscaled = LN2 if softcap is None else softcap
         self._factor = self.scale / self.unscaled
+
+    def places(self, *, whole_heads: bool = False) -> Iterator[Place]:
+        """Yield what ``Grid.places`` does; nothing of tensors without numbers, whose result has none either."""
+        return iter(()) if is_imaginary(self.query) else super().places(whole_heads=whole_heads)
 
     @property
     def is_masked(self) -> bool:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from regard.functional import taps
 from regard.functional.impl.blocks import LN2, LOG2E, Place, ScoreBlocks
 
 __all__ = ["chunked_with_lse"]
@@ -97,9 +98,10 @@ class _Chunked(torch.autograd.Function):
         values = value.to(blocks.query.dtype)
         output = blocks.query.new_zeros(*blocks.query.shape[:4], value.shape[-1])
         lse = blocks.query.new_full(blocks.query.shape[:4], -torch.inf)
-        for number, place in enumerate(blocks.places()):
-            at = (place.batch, place.heads, slice(None), place.rows)
-            output[at], lse[at] = _attend(blocks, values, place, _Dropout(options, number))
+        with taps.as_one(taps.CHUNKED, _call(query, key, value, output, blocks)):
+            for number, place in enumerate(blocks.places()):
+                at = (place.batch, place.heads, slice(None), place.rows)
+                output[at], lse[at] = _attend(blocks, values, place, _Dropout(options, number))
         output, lse = blocks.ungrouped(output).to(query.dtype), blocks.ungrouped(lse)
         ctx.save_for_backward(query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse)
         ctx.options = options
@@ -113,8 +115,9 @@ class _Chunked(torch.autograd.Function):
             blocks = ctx.options.blocks(query, key, attn_mask, attn_bias, alibi_slopes)
             _, _, _, _, needs_bias, needs_slopes, _ = ctx.needs_input_grad
             backward = _Backward(blocks, value, lse, output, grad_output, grad_lse, needs_bias, needs_slopes)
-            for number, place in enumerate(blocks.places()):
-                backward.add(place, _Dropout(ctx.options, number))
+            with taps.as_one(taps.CHUNKED_BACKWARD, _call(query, key, value, output, blocks)):
+                for number, place in enumerate(blocks.places()):
+                    backward.add(place, _Dropout(ctx.options, number))
         grads = (
             blocks.ungrouped(backward.query).mul_(blocks.scale).to(query.dtype),
             backward.key.mul_(blocks.unscaled).to(key.dtype),
@@ -123,6 +126,11 @@ class _Chunked(torch.autograd.Function):
         bias = None if backward.bias is None else backward.bias_gradient(attn_bias)
         slopes = None if backward.slopes is None else backward.slopes.flatten().to(alibi_slopes.dtype)
         return (*grads, None, bias, slopes, None)
+
+
+def _call(query: Tensor, key: Tensor, value: Tensor, output: Tensor, blocks: ScoreBlocks) -> dict[str, Any]:
+    """Return what is told to those who count operators."""
+    return {"query": query, "key": key, "value": value, "output": output, "blocks": blocks}
 
 
 def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:

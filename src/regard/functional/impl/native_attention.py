@@ -1,4 +1,7 @@
-"""Attention by the native kernels, with gradients: called directly, in compiled code as an operator of PyTorch."""
+"""Attention by the native kernels, with gradients: called directly, or as an operator of PyTorch.
+
+It is an operator in compiled code, and where a dispatch mode listens: to whoever counts, traces or plans.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from regard._errors import UnsupportedError
 from regard.functional import taps
 from regard.functional.impl.native import Scoring, backward, default_scale, forward, native_obstacle
+from regard.functional.impl.torch_private import modes_are_on
 
 __all__ = ["native_with_lse"]
 
@@ -54,7 +58,7 @@ def native_with_lse(
         )
     scale = default_scale(query, scale)
     seed = torch.randint(1 << 62, ()) if dropout_p > 0 else None
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or modes_are_on():
         from regard.functional.impl.native_operator import native_attention
 
         q_offsets, kv_offsets = (None, None) if offsets is None else offsets

@@ -26,6 +26,8 @@ __all__ = [
     "cpu_flash_available",
     "flash_with_lse",
     "has_amx",
+    "is_imaginary",
+    "modes_are_on",
     "product_of_transposed",
     "scaled_above_zero",
 ]
@@ -116,6 +118,16 @@ def constant_when_compiled(function: Answer) -> Answer:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def is_imaginary(tensor: Tensor) -> bool:
+    """Return whether ``tensor`` has a shape and a type but no numbers, as a model has that is planned and not run."""
+    return getattr(tensor, "fake_mode", None) is not None
+
+
+def modes_are_on() -> bool:
+    """Return whether somebody listens to every operator, who would not hear of a kernel that is none."""
+    return bool(torch._C._len_torch_dispatch_stack())
 
 
 def has_amx() -> bool:

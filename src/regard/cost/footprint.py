@@ -1,0 +1,88 @@
+"""Which memory is in use while a model runs: every storage from its making to its end, and the largest sum of them."""
+
+import weakref
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+
+from torch import Tensor
+
+from regard.cost.owners import storage_key
+
+__all__ = ["Footprint", "Holding"]
+
+
+class Holding(StrEnum):
+    """What a piece of memory is held for."""
+
+    WEIGHTS = "weights"
+    GRADIENTS = "gradients"
+    OPTIMIZER = "optimizer state"
+    INPUTS = "inputs"
+    ACTIVATIONS = "activations"
+    TEMPORARIES = "made in the backward pass"
+    WORKSPACE = "workspace of a kernel"
+
+
+class Footprint:
+    """Memory in bytes, now and at its largest.
+
+    Args:
+        forget: told the key of each storage that is given back.
+
+    Attributes:
+        live: bytes in use now, by what they are held for.
+        peak: the largest sum of those so far.
+        at_peak: what was in use then, by what it was held for.
+        operator: what ran then.
+    """
+
+    def __init__(self, forget: Callable[[int], object]) -> None:
+        self.live: dict[Holding, int] = dict.fromkeys(Holding, 0)
+        self.peak = 0
+        self.at_peak: dict[Holding, int] = dict(self.live)
+        self.operator = ""
+        self._forget = forget
+        self._held: dict[int, tuple[Holding, int]] = {}
+        self._alive: dict[int, weakref.ref[object]] = {}
+        self._total = 0
+
+    def see(self, tensor: Tensor, holding: Holding) -> None:
+        """Count the memory of ``tensor`` until it is given back; what is counted already stays as it is."""
+        key = storage_key(tensor)
+        if key in self._held:
+            return
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        self._held[key] = holding, size
+        self._alive[key] = weakref.ref(storage, partial(self._end, key))
+        self.live[holding] += size
+        self._total += size
+
+    def hold(self, tensor: Tensor, holding: Holding) -> None:
+        """Say what the memory of ``tensor``, which was seen, is held for from now on."""
+        key = storage_key(tensor)
+        before, size = self._held.get(key, (holding, 0))
+        if before != holding:
+            self._held[key] = holding, size
+            self.live[before] -= size
+            self.live[holding] += size
+
+    def mark(self, operator: str, workspace: int = 0) -> None:
+        """Compare with the peak, while ``operator`` runs and uses ``workspace`` bytes that nobody sees."""
+        if self._total + workspace > self.peak:
+            self.peak = self._total + workspace
+            self.at_peak = {**self.live, Holding.WORKSPACE: workspace}
+            self.operator = operator
+
+    def holds(self, tensor: Tensor) -> Holding | None:
+        """Return what the memory of ``tensor`` is held for; None where it was never seen."""
+        found = self._held.get(storage_key(tensor))
+        return None if found is None else found[0]
+
+    def _end(self, key: int, _: object) -> None:
+        holding, size = self._held.pop(key)
+        del self._alive[key]
+        self.live[holding] -= size
+        self._total -= size
+        self._forget(key)

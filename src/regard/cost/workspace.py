@@ -1,0 +1,52 @@
+"""Memory that a kernel uses for itself while it runs: no operator allocates it, so nobody hears of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["workspace_bytes"]
+
+_FLASH_CPU = "_scaled_dot_product_flash_attention_for_cpu"
+_BLOCK = 1 << 21  # bytes of a block of scores of the chunked backend
+_FLOAT = 4
+
+
+def workspace_bytes(name: str, arguments: Mapping[str, Any]) -> int:
+    """Return how many bytes the operator ``name`` allocates and gives back while it runs; 0 where that is not known.
+
+    Args:
+        name: without namespace and overload, or that of a backend of ours.
+        arguments: by name.
+    """
+    if name.startswith(_FLASH_CPU):
+        return _flash(arguments, name != _FLASH_CPU)
+    if name == "native_attention":
+        return _native(arguments)
+    if name == "native_attention_backward":
+        return _native_backward(arguments)
+    return {"regard chunked": 3, "regard chunked backward": 5}.get(name, 0) * _BLOCK
+
+
+def _flash(arguments: Mapping[str, Any], backward: bool) -> int:
+    q_len, width = int(arguments["query"].shape[-2]), int(arguments["query"].shape[-1])
+    rows, keys = 256 if q_len >= 768 else 64 if q_len >= 192 else 32, min(512, int(arguments["key"].shape[-2]))
+    return torch.get_num_threads() * _FLOAT * ((2 if backward else 1) * rows * keys + rows * width)
+
+
+def _native(arguments: Mapping[str, Any]) -> int:
+    """Count what each thread packs: the keys and values of one head, and a block of rows with its scores."""
+    kv_len, width = int(arguments["key"].shape[2]), int(arguments["key"].shape[3] + arguments["value"].shape[3])
+    rows = 64 if kv_len * width * _FLOAT <= 1 << 20 else 256
+    units = int(arguments["query"].shape[0] * arguments["key"].shape[1])
+    threads = torch.get_num_threads()
+    packs = threads if units >= 2 * threads else 1
+    return _FLOAT * (packs * kv_len * width + threads * rows * (256 + width))
+
+
+def _native_backward(arguments: Mapping[str, Any]) -> int:
+    """Count what each thread holds: the queries and gradients of one head in three orders, and those of its keys."""
+    q_len, kv_len = int(arguments["query"].shape[2]), int(arguments["key"].shape[2])
+    width, value_width = int(arguments["key"].shape[3]), int(arguments["value"].shape[3])
+    of_queries = q_len * (3 * width + 2 * value_width + 4)
+    return torch.get_num_threads() * _FLOAT * (of_queries + kv_len * (width + value_width))

@@ -1,0 +1,34 @@
+"""A drawing is one well-formed SVG that says in words what it shows."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from regard._errors import ArgumentError
+from regard.cost import Curve, Mark, draw_curves
+
+NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+
+def test_power_laws_are_straight_and_labelled():
+    lengths = [10, 100, 1000]
+    curves = [Curve(name="n & n", x=lengths, y=lengths), Curve(name="n²", x=lengths, y=[n * n for n in lengths])]
+
+    root = ElementTree.fromstring(draw_curves(curves, title="<Cost>", y_label="FLOP", marks=[Mark(x=100, text="here")]))
+
+    assert root.find(f"{NAMESPACE}title").text == "<Cost>"
+    assert "n & n from 10 at 10 to 1k at 1k" in root.find(f"{NAMESPACE}desc").text
+    texts = [one.text for one in root.iter(f"{NAMESPACE}text")]
+    assert {"n & n", "n²", "here", "FLOP", "length in tokens", "100k"} <= set(texts)
+    for line in root.iter(f"{NAMESPACE}polyline"):
+        points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+        (x0, y0), (x1, y1), (x2, y2) = points
+        assert (y1 - y0) / (x1 - x0) == pytest.approx((y2 - y1) / (x2 - x1), rel=0.01)
+
+
+def test_points_that_have_no_logarithm_are_left_out():
+    svg = draw_curves([Curve(name="a", x=[1, 2, 3], y=[0, 5, float("nan")])], title="t", y_label="y")
+
+    assert svg.count("<circle") == 1
+    with pytest.raises(ArgumentError, match="a point above 0"):
+        draw_curves([Curve(name="a", x=[1], y=[0])], title="t", y_label="y")
