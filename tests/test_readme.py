@@ -1,5 +1,6 @@
 """Every command that the README and the documentation show is run here as it stands."""
 
+import itertools
 import os
 import re
 import shlex
@@ -50,6 +51,11 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "mine.csv").write_text("topic,body\n" + "\n".join(rows) + "\n", encoding="utf-8")
     (folder / "book.txt").write_text("".join(f"{text}.\n" for _, _, text in (row.partition(",") for row in rows)) * 2)
+    pairs = [(f"the {word} number {n}", f"{word} nummer {n}") for word in sum(subjects.values(), ()) for n in range(30)]
+    (folder / "pairs.tsv").write_text("en\tde\n" + "".join(f"{one}\t{other}\n" for one, other in pairs))
+    for name, lines in zip(("train.en", "train.de"), zip(*pairs, strict=True), strict=True):
+        (folder / name).write_text("\n".join(lines) + "\n")
+    (folder / "texts.txt").write_text("the leaf number 7\n\nthe mill number 9\n")
     return folder
 
 
@@ -101,12 +107,13 @@ def test_make_demo_is_the_demo_that_is_tested():
 def test_shown_command_runs(command, folder):
     words = shlex.split(STANDS_FOR.get(command, command))
     set_before = dict(word.split("=", 1) for word in words[: words.index("regard")])
-    arguments = words[words.index("regard") + 1 :]
+    read = words[words.index("<") + 1] if "<" in words else os.devnull
+    arguments = list(itertools.takewhile(lambda word: word not in "<>", words[words.index("regard") + 1 :]))
     done = subprocess.run(
         [sys.executable, "-m", "regard", *arguments],
         cwd=folder,
         env={**os.environ, **set_before},
-        stdin=subprocess.DEVNULL,
+        stdin=(folder / read).open(),
         capture_output=True,
         text=True,
         check=False,
