@@ -57,6 +57,14 @@ class Tokenizer:
         """Number of token numbers, added tokens included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
+    def id_of(self, token: str) -> int:
+        """Return the number of ``token``.
+
+        Raises:
+            DataError: the vocabulary does not have it.
+        """
+        return self._special(f"A vocabulary with {token} is needed", token)
+
     @property
     def pad_id(self) -> int:
         """Number of the padding token.

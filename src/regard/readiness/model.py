@@ -14,7 +14,7 @@ MAJORITY = "majority class"
 _MARGIN = 0.005
 _FILE = "metrics.json"
 _CLASSIFIES = ("text classification",)
-_OTHERS = ("translation", "language modelling", "forecasting")
+_OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting")
 
 
 def _beats_majority(facts: Facts) -> Answer:

@@ -10,6 +10,8 @@ from regard.train.config import JobConfig
 from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.job import LanguageJob
+from regard.train.masked.config import MaskedConfig
+from regard.train.masked.job import MaskedJob
 from regard.train.progress import Progress
 from regard.train.translation.config import TranslatorConfig
 from regard.train.translation.job import TranslatorJob
@@ -19,6 +21,7 @@ __all__ = ["make_job"]
 _JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
     ClassifierConfig: ClassifierJob,
     LanguageConfig: LanguageJob,
+    MaskedConfig: MaskedJob,
     TranslatorConfig: TranslatorJob,
 }
 

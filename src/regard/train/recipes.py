@@ -12,6 +12,7 @@ from regard._errors import ArgumentError
 from regard.train.classification.config import ClassifierConfig
 from regard.train.config import JobConfig, WatchConfig
 from regard.train.language.config import LanguageConfig
+from regard.train.masked.config import MaskedConfig
 from regard.train.translation.config import TranslatorConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "demo_fast",
     "from_scratch",
     "language_model",
+    "masked_words",
     "text_classifier",
     "translator",
 ]
@@ -77,6 +79,11 @@ def from_scratch() -> dict[str, Any]:
     }
 
 
+def masked_words() -> dict[str, Any]:
+    """Pretrain a BERT from scratch on the masked words of one text: set data.path; fine-tuning goes on from it."""
+    return {"recipe": "masked-words", "data": {}}
+
+
 def language_model() -> dict[str, Any]:
     """Train a decoder from scratch on one text, character by character: set data.path."""
     return {"recipe": "language-model", "data": {}}
@@ -94,6 +101,7 @@ RECIPES: dict[str, Recipe] = {
     "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
     "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
+    "masked-words": Recipe(config=MaskedConfig, values=masked_words, needs="data.path=FILE"),
     "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
     "translator": Recipe(config=TranslatorConfig, values=translator, needs="data.path=FILE"),
 }

@@ -14,7 +14,7 @@ from regard.records import Run
 from regard.train.language.config import LanguageData
 from regard.train.progress import Progress
 
-__all__ = ["LanguageCorpus", "build_language_corpus"]
+__all__ = ["LanguageCorpus", "build_language_corpus", "line_lengths", "split_record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def build_language_corpus(config: LanguageData, *, run: Run, progress: Progress)
     if not run.has("audit"):
         run.write("audit", audit)
         run.event("data", summary=audit["summary"], warnings=audit["warnings"])
-    run.write("split", _split_record(texts))
+    run.write("split", split_record(texts))
     num_bytes = {name: len(text.encode()) for name, text in texts.items()}
     return LanguageCorpus(tokenizer=tokenizer, ids=ids, num_bytes=num_bytes, audit=audit)
 
@@ -86,7 +86,7 @@ def _audit(
             "num_tokens": len(ids[part]),
             "num_empty": 0,
             "num_unknown": sum(unknown[part].values()),
-            "length": _line_lengths(text),
+            "length": line_lengths(text),
         }
         for part, text in texts.items()
     }
@@ -109,7 +109,8 @@ def _audit(
     }
 
 
-def _line_lengths(text: str) -> dict[str, Any]:
+def line_lengths(text: str) -> dict[str, Any]:
+    """Return how long the lines of a text are, as the report draws it."""
     lengths = np.array([len(line) for line in text.splitlines() if line] or [0])
     edges = np.unique(np.linspace(0, max(1, int(lengths.max())), 31).round().astype(int))
     counts, _ = np.histogram(lengths, bins=edges)
@@ -122,7 +123,7 @@ def _line_lengths(text: str) -> dict[str, Any]:
     }
 
 
-def _split_record(texts: dict[str, str]) -> dict[str, Any]:
+def split_record(texts: dict[str, str]) -> dict[str, Any]:
     """Return where each part lies, in characters counted from 1, and its fingerprint."""
     found, first = {}, 1
     for name, text in texts.items():
