@@ -1,6 +1,6 @@
 import pytest
 
-from regard.viewer.report.layers import natural_order, short_names
+from regard.viewer.report.layers import natural_order, row_marks, short_names
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,19 @@ def test_short_names_differ():
     names = [f"{part}.{number}.attn" for part in ("encoder", "decoder") for number in range(12)]
 
     assert len(set(short_names(names).values())) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "marks"),
+    [
+        ([f"bert.encoder.layer.{number}.attention" for number in (0, 1, 10)], ["0", "1", "10"]),
+        (["encoder.layer.1.attention", "decoder.layer.1.self_attention"], ["e1", "d1s"]),
+        (["h.0.attn", "h.1.attn"], ["0", "1"]),
+        (["a.x", "a.xx"], ["0", "1"]),
+    ],
+)
+def test_marks_are_few_letters_and_differ(names, marks):
+    assert row_marks(names) == marks
 
 
 def test_layer_ten_comes_after_layer_nine():

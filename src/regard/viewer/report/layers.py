@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["natural_order", "short_names"]
+__all__ = ["natural_order", "row_marks", "short_names"]
 
 _STACKS = {"block", "blocks", "h", "layer", "layers"}
 
@@ -32,6 +32,24 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
         rest = ".".join(parts[head : len(parts) - tail])
         short[name] = f"layer {rest}" if rest.isdigit() else rest or name
     return short
+
+
+def row_marks(names: Sequence[str]) -> list[str]:
+    """Return a mark of few letters for each of ``names``: its numbers, and the first letters of what else differs.
+
+    Example:
+        >>> row_marks(["encoder.layer.0.attention", "decoder.layer.0.self_attention", "decoder.layer.0.cross_attention"])
+        ['e0', 'd0s', 'd0c']
+    """
+    short = short_names(names)
+    marks = ["".join(_letter(part) for part in short[name].removeprefix("layer ").split(".")) for name in names]
+    return marks if len(set(marks)) == len(set(names)) else [str(number) for number in range(len(names))]
+
+
+def _letter(part: str) -> str:
+    if part.isdigit():
+        return part
+    return "" if part in _STACKS or part in ("attention", "attn") else part[:1]
 
 
 def _single(parts: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def heat_map(
         scale: what the colours mean.
         title: what and when.
         layers: names of the layers for the titles of the cells.
-        rows: marks beside the rows, at most 3 letters.
+        rows: marks beside the rows, a few letters.
     """
     num_layers, num_heads = values.shape
     drawn: list[Raw] = []

@@ -7,7 +7,7 @@ import numpy as np
 from regard.records import Run
 from regard.viewer.report.charts import ColourScale, colour_bar, heat_map, layer_panel, sparkline
 from regard.viewer.report.head_series import HeadSeries, head_series
-from regard.viewer.report.layers import short_names
+from regard.viewer.report.layers import row_marks, short_names
 from regard.viewer.report.numbers import count, number
 from regard.viewer.report.statistics import meaning, ordered
 
@@ -71,7 +71,7 @@ def _maps(series: HeadSeries, moments: int) -> dict[str, Any]:
     scale = ColourScale(low=low, high=high)
     short = short_names(series.layers)
     layers = [short[layer] for layer in series.layers]
-    rows = [name.removeprefix("layer ")[:3] for name in layers]
+    rows = row_marks(series.layers)
     panels = [
         {
             "when": series.told(stretch),

@@ -23,7 +23,7 @@ def training(run: Run) -> dict[str, Any]:
     steps = list(run.events("step"))
     if not steps:
         return {"missing": "No training step was recorded."}
-    figures = [_loss(run, steps), _validation(run, steps), _rate(steps), _speed(steps), *_gradients(run, steps)]
+    figures = [_loss(run, steps), *_validation(run, steps), _rate(steps), _speed(steps), *_gradients(run, steps)]
     return {"figures": [figure for figure in figures if figure is not None], "absent": _absent(run)}
 
 
@@ -56,18 +56,27 @@ def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     return line_chart(lines, title="Loss", y_label="nats")
 
 
-def _validation(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
+def _validation(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
+    """Return a chart of the shares between 0 and 1, and one for each other metric."""
     events = list(run.events("validation"))
     fields = dict.fromkeys(name for event in events for name in event if name not in _NOT_METRICS)
-    lines = []
-    for number, field in enumerate(fields):
-        curve = _curve(events, field)
-        if curve is not None:
-            name = _CALLED.get(field, field.replace("_", " "))
-            lines.append(Line(name=name, x=curve[0], y=curve[1], style=f"s{number + 1}", points=True))
-    if not lines:
-        return None
-    return line_chart(lines, title="Validation", x_range=(steps[0]["step"], steps[-1]["step"]))
+    curves = {name: curve for name in fields if (curve := _curve(events, name)) is not None}
+    shares = {name: curve for name, curve in curves.items() if np.nanmax(np.abs(curve[1]), initial=0.0) <= 1}
+    groups = [shares, *({name: curve} for name, curve in curves.items() if name not in shares)]
+    span = (steps[0]["step"], steps[-1]["step"])
+    figures = []
+    for group in filter(None, groups):
+        lines = [
+            Line(name=_called(name), x=x, y=y, style=f"s{number + 1}", points=True)
+            for number, (name, (x, y)) in enumerate(group.items())
+        ]
+        title = "Validation" if group is shares else f"Validation: {_called(next(iter(group)))}"
+        figures.append(line_chart(lines, title=title, x_range=span))
+    return figures
+
+
+def _called(name: str) -> str:
+    return _CALLED.get(name, name.replace("_", " "))
 
 
 def _rate(steps: list[dict[str, Any]]) -> Figure | None:
