@@ -56,7 +56,7 @@ def test_sources_with_several_translations_are_counted(found):
 def test_four_lines_sum_it_up_and_warnings_tell_what_is_wrong(found):
     names = [line.partition(":")[0] for line in found["summary"]]
 
-    assert names == ["Pairs", "Length", "Ratio", "Leaks of sources (word for word + nearly)"]
+    assert names == ["Pairs", "Length", "Ratio", "Leaks (word for word + nearly)"]
     warnings = "\n".join(found["warnings"])
     for expected in (
         "Of 7 pairs of train, 1 have an empty side",

@@ -182,7 +182,7 @@ def _leaks_line(rows: Mapping[str, Any], exact: Sequence[Mapping[str, Any]], lea
         f"{one['splits'][0]}, {one['num_same_target']:,} with the same target"
         for one, near in zip(exact, leaks.near, strict=True)
     ]
-    return f"Leaks of sources (word for word + nearly): {'; '.join(found)}."
+    return f"Leaks (word for word + nearly): {'; '.join(found)}."
 
 
 def _warnings(
