@@ -38,8 +38,8 @@ def row_marks(names: Sequence[str]) -> list[str]:
     """Return a mark of few letters for each of ``names``: its numbers, and the first letters of what else differs.
 
     Example:
-        >>> row_marks(["encoder.layer.0.attention", "decoder.layer.0.self_attention", "decoder.layer.0.cross_attention"])
-        ['e0', 'd0s', 'd0c']
+        >>> row_marks(["encoder.layer.0.attention", "decoder.layer.0.self_attention"])
+        ['e0', 'd0s']
     """
     short = short_names(names)
     marks = ["".join(_letter(part) for part in short[name].removeprefix("layer ").split(".")) for name in names]
