@@ -111,12 +111,15 @@ class Guard:
         if self._hooks_root:
             self._hook_root()
         self._handles += self._adapters.hook(self._layers.modules, self._ears.take)
-        self._handles.append(register_optimizer_step_pre_hook(self._before_optimizer))
+        self._handles.append(register_optimizer_step_pre_hook(self.before_optimizer))
         taps.add(self._ears)
         return self
 
-    def stop(self) -> "Guard":
+    def stop(self, *, keep_gradients: bool = False) -> "Guard":
         """End guarding; nothing stays on the model. Stopping twice is harmless.
+
+        Args:
+            keep_gradients: gradients that came back are still to be judged, by ``before_optimizer``.
 
         Raises:
             NumericError: with ``on="raise"``, if the last call, which no product followed, is not finite.
@@ -127,7 +130,8 @@ class Guard:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
-            self._gradients.clear()
+            if not keep_gradients:
+                self._gradients.clear()
             self._ears.forget()
         return self
 
@@ -213,10 +217,14 @@ class Guard:
                 self._gradients.append(found)
                 del self._gradients[:-_PENDING]
 
-    def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+    def before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         """Look at the gradients that came back, if this optimizer is about to use them.
 
-        A step that ``torch.amp.GradScaler`` leaves out does not come here, and is no fault.
+        While guarding this is called before each step of an optimizer. A step that ``torch.amp.GradScaler`` leaves out
+        does not come here, and is no fault. Call it yourself where a step makes its gradients: in a closure.
+
+        Raises:
+            NumericError: with ``on="raise"``, if one is not finite.
         """
         parameters = {id(parameter) for parameter in self._model.parameters()}
         used = [each for group in optimizer.param_groups for each in group["params"] if id(each) in parameters]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from regard._errors import MissingDependencyError
 from regard.observe.callbacks.settings import Settings
@@ -25,6 +25,7 @@ def hugging_face(
     run: Path | str | None = None,
     log: bool = False,
     recorder: Recorder | Sequence[Recorder] | None = None,
+    guard: Literal["off", "warn", "raise"] = "off",
     **watching: Any,
 ) -> "HuggingFaceCallback":
     """Return a callback that watches the training of a Hugging Face ``Trainer``.
@@ -45,19 +46,21 @@ def hugging_face(
             Training that resumes from a checkpoint goes on in the same folder.
         log: also hand the mean over the heads of each layer's statistics to ``Trainer.log``, whenever that logs a loss.
         recorder: where the statistics of each step go besides: one recorder or several. They are flushed, not closed.
+        guard: also guard the numbers of attention in every training step, up to the optimizer's: ``"warn"`` logs what
+            is not finite or about to be, ``"raise"`` ends training there with ``NumericError``. See ``regard.guard``.
         **watching: ``statistics``, ``rows``, ``every``, ``quantiles_every``, ``layers``, ``heads``, ``seed`` and the
             other options of ``regard.watch``.
 
     Raises:
         MissingDependencyError: ``transformers`` or ``accelerate`` is not installed.
-        ArgumentError: an option of ``watch`` that cannot mean anything.
+        ArgumentError: an option of ``watch`` or ``guard`` that cannot mean anything.
 
     Example:
         >>> from regard.observe import callbacks
         >>> callback = callbacks.hugging_face(run="runs/mine", statistics=["entropy", "max_weight"], rows=64)
         >>> # trainer = Trainer(model, args, train_dataset=data, callbacks=[callback]); trainer.train()
     """
-    settings = Settings.of(run, log, recorder, watching)
+    settings = Settings.of(run, log, recorder, watching, guard)
     for package in ("transformers", "accelerate"):
         if find_spec(package) is None:
             raise MissingDependencyError(
@@ -74,6 +77,7 @@ def lightning(
     run: Path | str | None = None,
     log: bool = False,
     recorder: Recorder | Sequence[Recorder] | None = None,
+    guard: Literal["off", "warn", "raise"] = "off",
     **watching: Any,
 ) -> "LightningHooks":
     """Return a callback that watches the training of a Lightning ``Trainer``.
@@ -95,19 +99,21 @@ def lightning(
             checkpoint goes on in the same folder.
         log: also hand the mean over the heads of each layer's statistics to the trainer's loggers, whenever they log.
         recorder: where the statistics of each step go besides: one recorder or several. They are flushed, not closed.
+        guard: also guard the numbers of attention in every training step, up to the optimizer's: ``"warn"`` logs what
+            is not finite or about to be, ``"raise"`` ends training there with ``NumericError``. See ``regard.guard``.
         **watching: ``statistics``, ``rows``, ``every``, ``quantiles_every``, ``layers``, ``heads``, ``seed`` and the
             other options of ``regard.watch``.
 
     Raises:
         MissingDependencyError: Lightning is not installed.
-        ArgumentError: an option of ``watch`` that cannot mean anything.
+        ArgumentError: an option of ``watch`` or ``guard`` that cannot mean anything.
 
     Example:
         >>> from regard.observe import callbacks
         >>> callback = callbacks.lightning(run="runs/mine", statistics=["entropy", "max_weight"], rows=64)
         >>> # Trainer(callbacks=[callback]).fit(module, loader)
     """
-    settings = Settings.of(run, log, recorder, watching)
+    settings = Settings.of(run, log, recorder, watching, guard)
     module = _lightning()
     from regard.observe.callbacks.lightning_callback import LightningHooks
 

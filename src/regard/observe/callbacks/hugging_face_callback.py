@@ -17,6 +17,7 @@ from regard.observe.callbacks.ranks import is_first_rank, refuse_spread_heads
 from regard.observe.callbacks.run_folder import RunFolder, TrainingFacts
 from regard.observe.callbacks.session import Session
 from regard.observe.callbacks.settings import Settings
+from regard.observe.guarding.finding import Finding
 from regard.observe.view import View
 
 __all__ = ["HuggingFaceCallback"]
@@ -53,6 +54,11 @@ class HuggingFaceCallback(TrainerCallback):
             raise ArgumentError("A view needs a training to look at, got none; call Trainer.train() first.")
         return self._session.view
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What the guard found in the last training, on this rank, oldest first; nothing without ``guard``."""
+        return [] if self._session is None else self._session.findings
+
     # events of the Trainer
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -82,7 +88,12 @@ class HuggingFaceCallback(TrainerCallback):
         folder = self._open_folder(args, state, model) if is_first_rank() else None
         recorders = [*self._settings.recorders, *([self._means] if self._settings.log else [])]
         self._session = Session(
-            model, options=self._settings.watching, recorders=recorders, folder=folder, step=state.global_step
+            model,
+            options=self._settings.watching,
+            recorders=recorders,
+            folder=folder,
+            step=state.global_step,
+            guarding=self._settings.guard,
         )
         self._replace(self._calling_trainer())
 
@@ -93,6 +104,13 @@ class HuggingFaceCallback(TrainerCallback):
         self._num_batches = 0
         rate = kwargs["optimizer"].param_groups[0]["lr"]
         self._running().begin_step(state.global_step + 1, epoch=int(state.epoch or 0) + 1, lr=float(rate))
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Have the guard judge the gradients, unless a scaler will: it leaves steps out that would use bad ones."""
+        if self._trainer is not None and self._trainer.accelerator.scaler is None:
+            self._running().before_optimizer(kwargs["optimizer"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Share what was seen where the Trainer logs, saves or evaluates: there all ranks meet anyway.

@@ -12,6 +12,7 @@ from regard.observe.callbacks.ranks import is_first_rank, refuse_spread_heads
 from regard.observe.callbacks.run_folder import RunFolder, TrainingFacts
 from regard.observe.callbacks.session import Session
 from regard.observe.callbacks.settings import Settings
+from regard.observe.guarding.finding import Finding
 from regard.observe.layers import attention_modules
 from regard.observe.view import View
 
@@ -41,6 +42,11 @@ class LightningHooks:
             raise ArgumentError("A view needs a training to look at, got none; call Trainer.fit() first.")
         return self._session.view
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What the guard found in the last training, on this rank, oldest first; nothing without ``guard``."""
+        return [] if self._session is None else self._session.findings
+
     # hooks of Lightning
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
@@ -59,6 +65,7 @@ class LightningHooks:
             recorders=recorders,
             folder=folder,
             step=trainer.global_step,
+            guarding=self._settings.guard,
         )
 
     def on_train_batch_start(self, trainer: Any, pl_module: nn.Module, batch: Any, batch_idx: int) -> None:
@@ -70,8 +77,13 @@ class LightningHooks:
         session.watching().start()
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Take the norm of the whole gradient, before it is clipped, where each rank holds the whole of it."""
+        """Have the guard judge the gradients, unless a scaler will: it leaves steps out that would use bad ones.
+
+        And take the norm of the whole gradient, before it is clipped, where each rank holds the whole of it.
+        """
         session = self._running()
+        if getattr(trainer.precision_plugin, "scaler", None) is None:
+            session.before_optimizer(optimizer)
         if session.folder is None or type(trainer.strategy).__name__ not in _WHOLE_GRADIENTS:
             return
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])

@@ -1,15 +1,20 @@
 """One training under watch, whatever loop it runs in: its steps, its losses, its recorders, its run folder."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from regard._errors import NumericError
 from regard.observe.callbacks.ranks import gather, is_first_rank, num_ranks
 from regard.observe.callbacks.run_folder import RunFolder
+from regard.observe.guard import Guard, guard
+from regard.observe.guarding.finding import Finding
 from regard.observe.moments import Moments
 from regard.observe.recorders import HeadRecorder, Recorder
 from regard.observe.view import View
@@ -36,6 +41,7 @@ class Session:
         recorders: where statistics go; flushed, not closed.
         folder: the run folder, on the first rank, if there is one.
         step: the last step that is behind us.
+        guarding: whether attention is guarded as well, wherever it is watched, and what then happens.
     """
 
     def __init__(
@@ -46,11 +52,14 @@ class Session:
         recorders: Sequence[Recorder],
         folder: RunFolder | None,
         step: int,
+        guarding: Literal["off", "warn", "raise"] = "off",
     ) -> None:
         self._own = [] if folder is None else [HeadRecorder(folder.run.heads)]
         self._recorders: list[Recorder] = [*recorders, *self._own] if is_first_rank() else []
         self._folder = folder
         self._watch = watch(model, recorder=self, **options)
+        same = {name: options[name] for name in ("layers", "adapters") if name in options}
+        self._guard: Guard | None = None if guarding == "off" else guard(model, on=guarding, **same)
         self._num_ranks = num_ranks()
         self._waiting: dict[_Key, Moments] = {}
         self._pending: dict[tuple[int, str], Tensor] = {}
@@ -66,6 +75,11 @@ class Session:
     def view(self) -> View:
         """What this rank has seen."""
         return self._watch.view
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the guard has found on this rank; nothing without one."""
+        return [] if self._guard is None else list(self._guard.findings)
 
     @property
     def finished(self) -> bool:
@@ -102,10 +116,21 @@ class Session:
         self._begun = step
         self._told[step] = told
         self.view.at(step)
+        if self._guard is not None:
+            self._guard.at(step)
 
-    def watching(self) -> Watch:
-        """Return a context manager in which the model is watched."""
-        return self._watch
+    def before_optimizer(self, optimizer: Optimizer) -> None:
+        """Judge the gradients that ``optimizer`` is about to use for certain: no scaler may leave the step out.
+
+        Raises:
+            NumericError: with a guard that raises, if one is not finite.
+        """
+        if self._guard is not None:
+            self._guard.before_optimizer(optimizer)
+
+    def watching(self) -> "_Listening":
+        """Return a context manager in which the model is watched, and guarded if that was asked for."""
+        return _Listening(self._watch, self._guard)
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of one batch, scaled so that those of a step add up to the step's loss; nothing waits for it."""
@@ -202,7 +227,7 @@ class Session:
         if not self._open:
             return
         self._open = False
-        self._watch.stop()
+        _Listening(self._watch, self._guard).abandon()
         try:
             for (step, layer, statistics), moments in self._waiting.items():
                 self._record(step, layer, statistics, moments)
@@ -246,6 +271,44 @@ class Session:
     def _close_own(self) -> None:
         for recorder in self._own:
             recorder.close()
+
+
+class _Listening:
+    """A watch and perhaps a guard, begun and ended together."""
+
+    def __init__(self, watching: Watch, guarding: Guard | None) -> None:
+        self._watch = watching
+        self._guard = guarding
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._watch.start()
+        if self._guard is not None:
+            self._guard.start()
+
+    def stop(self) -> None:
+        """End listening; gradients wait to be judged until an optimizer uses them.
+
+        Raises:
+            NumericError: with a guard that raises, if the last attention call was not finite.
+        """
+        self._watch.stop()
+        if self._guard is not None:
+            self._guard.stop(keep_gradients=True)
+
+    def abandon(self) -> None:
+        """End listening where another error is on its way already, which says more than what would be raised here."""
+        with contextlib.suppress(NumericError):
+            self.stop()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.abandon()
 
 
 def _on_cpu(moments: Moments) -> Moments:

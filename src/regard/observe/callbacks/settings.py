@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -23,12 +23,14 @@ class Settings:
         log: whether layer means go to the trainer's log.
         recorders: where statistics go besides.
         watching: options of ``watch`` but ``recorder``.
+        guard: whether attention is guarded as well, and what then happens.
     """
 
     run: Path | None
     log: bool
     recorders: tuple[Recorder, ...]
     watching: Mapping[str, Any]
+    guard: Literal["off", "warn", "raise"] = "off"
 
     @classmethod
     def of(
@@ -37,15 +39,19 @@ class Settings:
         log: bool,
         recorder: Recorder | Sequence[Recorder] | None,
         watching: Mapping[str, Any],
+        guard: Literal["off", "warn", "raise"] = "off",
     ) -> "Settings":
         """Check the arguments of a callback.
 
         Raises:
-            ArgumentError: an option that ``watch`` does not have, or a value that it refuses.
+            ArgumentError: an option that ``watch`` does not have, or a value that it or ``guard`` refuses.
         """
+        if guard not in ("off", "warn", "raise"):
+            raise ArgumentError(f'guard must be "off", "warn" or "raise", got {guard!r}.')
         try:
             watch(nn.Identity(), recorder=recorder, **watching)
         except TypeError as error:
             raise ArgumentError(f"A callback takes the options of watch besides its own, got {error}.") from error
         recorders = () if recorder is None else tuple(recorder) if isinstance(recorder, Sequence) else (recorder,)
-        return cls(run=None if run is None else Path(run), log=log, recorders=recorders, watching=dict(watching))
+        folder = None if run is None else Path(run)
+        return cls(run=folder, log=log, recorders=recorders, watching=dict(watching), guard=guard)
