@@ -7,6 +7,8 @@ from regard.models import (
     RecurrentConfig,
     RecurrentForCausalLM,
     RecurrentForSequenceClassification,
+    beam_search,
+    generate,
 )
 
 
@@ -65,6 +67,25 @@ def test_advancing_token_by_token_equals_the_whole(cell):
         steps.append(logits)
 
     torch.testing.assert_close(torch.cat(steps, 1), model(tokens))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_generation_after_prompts_of_unlike_lengths_equals_each_alone(cell):
+    model = RecurrentForCausalLM(Recurrent(config(cell=cell))).double().eval()
+    tokens, mask = ids(), torch.arange(7) >= torch.tensor([[0], [3]])
+    alone = torch.cat([generate(model.session(), tokens[:1], max_new_tokens=5).tokens,
+                       generate(model.session(), tokens[1:, 3:], max_new_tokens=5).tokens])  # fmt: skip
+
+    together = generate(model.session(), tokens, attention_mask=mask, max_new_tokens=5)
+    beams = beam_search(model.session(), tokens, attention_mask=mask, num_beams=1, max_new_tokens=5)
+
+    assert torch.equal(together.tokens, alone)
+    assert torch.equal(beams.tokens[:, 0], alone)
+
+
+def test_generation_while_training_is_refused():
+    with pytest.raises(ArgumentError, match="in evaluation mode"):
+        RecurrentForCausalLM(Recurrent(config())).session()
 
 
 def test_decoder_is_tied_to_the_word_embeddings():

@@ -3,7 +3,7 @@ import torch
 
 from regard import watch
 from regard._errors import ArgumentError
-from regard.models import RecurrentTranslator, RecurrentTranslatorConfig
+from regard.models import RecurrentTranslator, RecurrentTranslatorConfig, beam_search, generate
 
 CELLS, ATTENTIONS = ("gru", "lstm"), ("additive", "none")
 
@@ -102,6 +102,24 @@ def test_watch_sees_where_the_decoder_looks():
     [entry] = view.coverage()
     assert (entry.layer, entry.calls, entry.rows, entry.reason) == ("decoder.cross_attention", 5, 10, None)
     assert set(entry.kinds) == {"cross"}
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_beam_search_and_greedy_writing_find_what_the_whole_model_says(attention):
+    translator, source = model(attention=attention, num_layers=2, cell="lstm"), ids(3)
+    mask, start = torch.arange(6) < torch.tensor([[6], [4], [2]]), torch.ones(3, 1, dtype=torch.int64)
+    written = start
+    for _ in range(5):
+        written = torch.cat([written, translator(source, written, mask)[:, -1:].argmax(-1)], 1)
+
+    greedy = generate(translator.session(source, mask), start, max_new_tokens=5)
+    beams = beam_search(translator.session(source, mask), start, num_beams=4, max_new_tokens=5, alpha=0.0)
+
+    assert torch.equal(greedy.tokens, written[:, 1:])
+    best = beams.tokens[:, 0].clone()
+    log_probs = translator(source, torch.cat([start, best[:, :-1]], 1), mask).log_softmax(-1)
+    scores = log_probs.gather(2, best[:, :, None]).sum((1, 2))
+    torch.testing.assert_close(beams.scores[:, 0], scores.float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("ties", ["all", "target", "none"])

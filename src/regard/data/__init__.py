@@ -30,7 +30,10 @@ from regard.data.parallel import (
     split_parallel,
 )
 from regard.data.parallel_audit import audit_parallel
+from regard.data.probes import PROBE_TOKENS, PROBES, Probe
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
+from regard.data.series import SPLITS, Series, load_series, split_series
+from regard.data.series_windows import ForecastWindows, OriginBatches, Standardizer
 from regard.data.shift import LabelShift, label_shift
 from regard.data.splits import require_known_labels, split_documents, stratified_split
 from regard.data.subwords import train_subwords
@@ -43,15 +46,23 @@ if TYPE_CHECKING:
     from regard.data.tensors import collate
 
 __all__ = [
+    "PROBES",
+    "PROBE_TOKENS",
+    "SPLITS",
     "Documents",
     "Encoded",
+    "ForecastWindows",
     "LabelShift",
     "Leaks",
     "LengthGroupedBatches",
     "NearDuplicates",
+    "OriginBatches",
     "PairBatches",
     "ParallelTexts",
+    "Probe",
     "RunningText",
+    "Series",
+    "Standardizer",
     "Tokenizer",
     "WindowBatches",
     "audit",
@@ -72,6 +83,7 @@ __all__ = [
     "load_reuters_r52",
     "load_running_text",
     "load_scan",
+    "load_series",
     "load_table",
     "load_tokenizer",
     "near_duplicates",
@@ -82,6 +94,7 @@ __all__ = [
     "sorted_batches",
     "split_documents",
     "split_parallel",
+    "split_series",
     "split_text",
     "stratified_split",
     "train_subwords",

@@ -7,10 +7,21 @@ texts. ``score_classifiers``, ``score_translations`` and, for any other task, ``
 """
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
+from regard.evaluate.block_bootstrap import block_counts
 from regard.evaluate.bootstrap import NUM_RESAMPLES, percentile_interval, resample_counts
 from regard.evaluate.calibration import Reliability, calibration_error, reliability
 from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1, macro, precision, recall, tally
 from regard.evaluate.corpus_scores import CORPUS_SCORES, CorpusScore
+from regard.evaluate.forecasting import FORECAST_METRICS, forecast_sums, naive_scale, score_forecasts
+from regard.evaluate.forecasting_baselines import (
+    LINEAR_MAP,
+    REPEAT_LAST,
+    SEASONAL_NAIVE,
+    LinearMap,
+    fit_linear_map,
+    repeat_last,
+    seasonal_naive,
+)
 from regard.evaluate.lexicon import LEXICON, Lexicon
 from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
@@ -21,14 +32,19 @@ from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_transl
 
 __all__ = [
     "CORPUS_SCORES",
+    "FORECAST_METRICS",
     "LEXICON",
     "LINEAR",
+    "LINEAR_MAP",
     "MAJORITY",
     "METRIC_ORDER",
     "NUM_RESAMPLES",
+    "REPEAT_LAST",
+    "SEASONAL_NAIVE",
     "SEQUENCE_METRICS",
     "CorpusScore",
     "Lexicon",
+    "LinearMap",
     "Metric",
     "NGram",
     "Predictions",
@@ -37,22 +53,29 @@ __all__ = [
     "Tally",
     "Written",
     "accuracy",
+    "block_counts",
     "calibration_error",
     "confusion_matrix",
     "f1",
+    "fit_linear_map",
+    "forecast_sums",
     "linear_baseline",
     "macro",
     "majority_baseline",
     "mean",
+    "naive_scale",
     "one_vs_rest_auc",
     "percentile_interval",
     "precision",
     "recall",
     "reliability",
+    "repeat_last",
     "resample_counts",
     "score_classifiers",
+    "score_forecasts",
     "score_models",
     "score_translations",
+    "seasonal_naive",
     "tally",
     "token_matches",
 ]

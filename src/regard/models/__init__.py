@@ -1,4 +1,4 @@
-"""Whole architectures, built from ``modules``: BERT, a decoder, the encoder–decoder Transformer, recurrent networks.
+"""Whole architectures, built from ``modules``: BERT, decoder, Transformer, recurrent networks, and a forecaster.
 
 A model unpacks its config; the layers below never see one. Hugging Face's names live in ``_hf`` alone. This room may
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
@@ -19,9 +19,12 @@ from regard.models.config import BertConfig
 from regard.models.decoder import Decoder
 from regard.models.decoder_checkpoint import load_decoder, save_decoder
 from regard.models.decoder_config import DecoderConfig
+from regard.models.forecaster import Forecaster
+from regard.models.forecaster_config import ForecasterConfig
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
 from regard.models.gguf import load_gguf
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
+from regard.models.own_checkpoint import load_forecaster, load_recurrent, save_forecaster, save_recurrent
 from regard.models.pretrained import minilm_folder, smollm2_file
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
@@ -39,6 +42,8 @@ __all__ = [
     "BertForSequenceClassification",
     "Decoder",
     "DecoderConfig",
+    "Forecaster",
+    "ForecasterConfig",
     "Generated",
     "Recurrent",
     "RecurrentConfig",
@@ -59,14 +64,18 @@ __all__ = [
     "load_bert",
     "load_classifier",
     "load_decoder",
+    "load_forecaster",
     "load_gguf",
     "load_masked_lm",
+    "load_recurrent",
     "load_transformer",
     "minilm_folder",
     "save_bert",
     "save_classifier",
     "save_decoder",
+    "save_forecaster",
     "save_masked_lm",
+    "save_recurrent",
     "save_transformer",
     "smollm2_file",
     "transformer_from_torch",

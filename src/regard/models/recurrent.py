@@ -159,16 +159,60 @@ class RecurrentForCausalLM(nn.Module):
         return self._logits(self.network(input_ids, attention_mask)[0])
 
     def advance(
-        self, input_ids: Int[Tensor, "batch len"], state: State | None = None
+        self, input_ids: Int[Tensor, "batch len"], state: State | None = None, attention_mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch len vocab_size"], State]:
         """Read on from ``state``: return logits as ``forward`` and the state to go on from, of the same size always."""
-        hidden, last = self.network(input_ids, None, state)
+        hidden, last = self.network(input_ids, attention_mask, state)
         return self._logits(hidden), last
+
+    def session(self) -> "RecurrentSession":
+        """Return what ``generate`` and ``beam_search`` take.
+
+        Raises:
+            ArgumentError: the model is in training mode.
+        """
+        return RecurrentSession(self)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         # Words are drawn at size 1 for the first layer; as a decoder that would make the first guesses wild.
         scale = self.network.config.embed_dim**-0.5
         return F.linear(self.transform(self.dropout(hidden)) * scale, self.network.words.weight, self.bias)
+
+
+class RecurrentSession:
+    """A recurrent language model and its state, which no length makes larger; meets ``Session``.
+
+    Args:
+        model: in evaluation mode.
+
+    Raises:
+        ArgumentError: the model is in training mode.
+    """
+
+    max_len = sys.maxsize
+
+    def __init__(self, model: RecurrentForCausalLM) -> None:
+        if model.training:
+            raise ArgumentError("Generation needs a model in evaluation mode, got one in training; call model.eval().")
+        self._model, self.length = model, 0
+        self._state: State | None = None
+
+    @torch.inference_mode()
+    def feed(
+        self, input_ids: Int[Tensor, "batch len"], attention_mask: Tensor | None = None
+    ) -> Float[Tensor, "batch vocab_size"]:
+        """Take the next tokens and return the logits of the one after them."""
+        logits, self._state = self._model.advance(input_ids, self._state, attention_mask)
+        self.length += input_ids.shape[1]
+        return logits[:, -1]
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Go on with the sequences ``rows``, in that order."""
+        state = self._state
+        if isinstance(state, tuple):
+            self._state = state[0][:, rows], state[1][:, rows]
+        elif state is not None:
+            self._state = state[:, rows]
 
 
 def _last(state: State, encoder: Recurrent) -> Float[Tensor, "batch output_dim"]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from regard._errors import ArgumentError
 from regard.models.initialise import initialise, initialise_recurrent
 from regard.models.inputs import check_ids, keep_mask
 from regard.models.recurrent_config import RecurrentTranslatorConfig
@@ -141,6 +142,17 @@ class RecurrentTranslator(nn.Module):
         hidden, last = self.decoder(words, memory, None if keep is None else keep[:, 0, 0])
         return hidden, last
 
+    @torch.inference_mode()
+    def session(
+        self, input_ids: Int[Tensor, "batch source_len"], attention_mask: Tensor | None = None
+    ) -> "RecurrentTranslatorSession":
+        """Return what ``generate`` and ``beam_search`` take, made of the source; begin with ``bos_id``.
+
+        Raises:
+            ArgumentError: the model is in training mode.
+        """
+        return RecurrentTranslatorSession(self, self.begin(input_ids, attention_mask))
+
     def logits(self, hidden: Float[Tensor, "*batch embed_dim"]) -> Float[Tensor, "*batch vocab_size"]:
         """Return the logits of the next token for each vector that ``decode`` gave."""
         hidden = self.dropout(hidden)
@@ -148,6 +160,38 @@ class RecurrentTranslator(nn.Module):
             return self.output(hidden)  # type: ignore[no-any-return]
         # Words are drawn at size 1 for the layers that read them; as a decoder that would make the first guesses wild.
         return F.linear(hidden * self.config.embed_dim**-0.5, self.target_words.weight)
+
+
+class RecurrentTranslatorSession:
+    """A translator and what it remembers of each source; meets ``Session``.
+
+    Args:
+        model: in evaluation mode.
+        memory: what its ``begin`` made of the sources.
+
+    Raises:
+        ArgumentError: the model is in training mode.
+    """
+
+    max_len = sys.maxsize
+
+    def __init__(self, model: RecurrentTranslator, memory: RecurrentMemory) -> None:
+        if model.training:
+            raise ArgumentError("Generation needs a model in evaluation mode, got one in training; call model.eval().")
+        self._model, self._memory, self.length = model, memory, 0
+
+    @torch.inference_mode()
+    def feed(
+        self, input_ids: Int[Tensor, "batch len"], attention_mask: Tensor | None = None
+    ) -> Float[Tensor, "batch vocab_size"]:
+        """Take the next words of the targets and return the logits of the one after them."""
+        hidden, self._memory = self._model.decode(input_ids, self._memory, attention_mask)
+        self.length += input_ids.shape[1]
+        return self._model.logits(hidden[:, -1])
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Go on with the targets ``rows``, in that order."""
+        self._memory = self._memory.take(rows)
 
 
 class _Decoder(nn.Module):

@@ -28,6 +28,7 @@ from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
 from regard.modules.recurrent import RecurrentLayers
+from regard.modules.reversible_norm import ReversibleNorm
 from regard.modules.sinusoidal import SinusoidalPositions
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "PrefixCache",
     "RecurrentLayers",
     "ResidualAttention",
+    "ReversibleNorm",
     "SinusoidalPositions",
     "SlidingWindowCache",
     "StaticCache",

@@ -8,6 +8,7 @@ from regard.train.checkpoint import load_checkpoint, save_checkpoint
 from regard.train.classification.config import ClassifierConfig
 from regard.train.classification.inference import Classifier
 from regard.train.config import JobConfig, OptimConfig, WatchConfig
+from regard.train.forecasting.config import ForecastingConfig
 from regard.train.hardware import Hardware, choose_hardware
 from regard.train.job import Job
 from regard.train.jobs import make_job
@@ -27,6 +28,7 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Fit",
+    "ForecastingConfig",
     "Hardware",
     "Job",
     "JobConfig",

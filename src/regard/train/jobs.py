@@ -7,6 +7,8 @@ from regard.records import Run
 from regard.train.classification.config import ClassifierConfig
 from regard.train.classification.job import ClassifierJob
 from regard.train.config import JobConfig
+from regard.train.forecasting.config import ForecastingConfig
+from regard.train.forecasting.job import ForecasterJob
 from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.job import LanguageJob
@@ -20,6 +22,7 @@ __all__ = ["make_job"]
 
 _JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
     ClassifierConfig: ClassifierJob,
+    ForecastingConfig: ForecasterJob,
     LanguageConfig: LanguageJob,
     MaskedConfig: MaskedJob,
     TranslatorConfig: TranslatorJob,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from regard._errors import ArgumentError
 from regard.train.classification.config import ClassifierConfig
 from regard.train.config import JobConfig, WatchConfig
+from regard.train.forecasting.config import ForecastingConfig
 from regard.train.language.config import LanguageConfig
 from regard.train.masked.config import MaskedConfig
 from regard.train.translation.config import TranslatorConfig
@@ -21,6 +22,7 @@ __all__ = [
     "configure",
     "demo",
     "demo_fast",
+    "forecaster",
     "from_scratch",
     "language_model",
     "masked_words",
@@ -96,9 +98,16 @@ def translator() -> dict[str, Any]:
     return {"recipe": "translator", "data": {"source": "table"}, "watch": {"every_step": [], "sometimes": every}}
 
 
+def forecaster() -> dict[str, Any]:
+    """Forecast the channels of a numeric series with a Transformer over patches: set data.path and model.horizon."""
+    optim = {"epochs": 5, "batch_size": 128, "lr": 2e-3, "schedule": "cosine"}
+    return {"recipe": "forecaster", "data": {}, "optim": optim}
+
+
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe(config=ClassifierConfig, values=demo),
     "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
+    "forecaster": Recipe(config=ForecastingConfig, values=forecaster, needs="data.path=FILE"),
     "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "masked-words": Recipe(config=MaskedConfig, values=masked_words, needs="data.path=FILE"),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from regard.records import Run
-from regard.viewer.report.charts import label_bars, length_histogram
+from regard.viewer.report.charts import Figure, label_bars, length_histogram
 from regard.viewer.report.numbers import count, percent
 
 __all__ = ["data"]
@@ -17,12 +17,7 @@ def data(run: Run) -> dict[str, Any]:
     splits = audit["splits"]
     labelled = {name: split["labels"] for name, split in splits.items() if split.get("labels")}
     figures = [label_bars(labelled)] if labelled else []
-    lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
-    first = next(iter(splits.values()))["length"]
-    marks = {"median": first["median"], "95 %": first["p95"]}
-    if audit.get("max_len"):
-        marks["cut at"] = audit["max_len"]
-    figures.append(length_histogram(lengths, unit=first["unit"], marks=marks))
+    figures += _lengths(audit)
     return {
         "summary": [_labelled(line) for line in audit["summary"]],
         "warnings": [_unbroken(warning) for warning in audit["warnings"]],
@@ -30,6 +25,19 @@ def data(run: Run) -> dict[str, Any]:
         "splits": [_row(name, split) for name, split in splits.items()],
         "leaks": _leaks(audit.get("leaks", {})),
     }
+
+
+def _lengths(audit: dict[str, Any]) -> list[Figure]:
+    """Return how long rows are, where they are of unlike length: windows of a series are not."""
+    splits = audit["splits"]
+    first = next(iter(splits.values())).get("length")
+    if first is None:
+        return []
+    marks = {"median": first["median"], "95 %": first["p95"]}
+    if audit.get("max_len"):
+        marks["cut at"] = audit["max_len"]
+    lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
+    return [length_histogram(lengths, unit=first["unit"], marks=marks)]
 
 
 def _labelled(line: str) -> tuple[str, str]:
@@ -44,15 +52,15 @@ def _unbroken(text: str) -> str:
 
 
 def _row(name: str, split: dict[str, Any]) -> dict[str, str]:
-    length = split["length"]
+    length = split.get("length", {})
     return {
         "name": name,
         "rows": count(split["num_rows"]),
         "labels": count(len(split["labels"])) if split.get("labels") else "–",
         "empty": count(split.get("num_empty", 0)),
-        "median": count(length["median"]),
-        "p95": count(length["p95"]),
-        "longest": count(length["max"]),
+        "median": count(length["median"]) if length else "–",
+        "p95": count(length["p95"]) if length else "–",
+        "longest": count(length["max"]) if length else "–",
         "truncated": percent(split.get("truncated_share")),
     }
 

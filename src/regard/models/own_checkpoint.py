@@ -1,0 +1,143 @@
+"""Recurrent networks and forecasters in folders: ``config.json`` and ``model.safetensors`` under our own names.
+
+No other software has these architectures in this form, so there are no names to follow.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from regard._errors import ArgumentError, RecordError, UnsupportedError
+from regard.models.forecaster import Forecaster
+from regard.models.forecaster_config import ForecasterConfig
+from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
+from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
+from regard.models.recurrent_translator import RecurrentTranslator
+from regard.models.weight_files import read_config, read_weights, write_weights
+
+__all__ = ["load_forecaster", "load_recurrent", "save_forecaster", "save_recurrent"]
+
+RecurrentModel = Recurrent | RecurrentForSequenceClassification | RecurrentForCausalLM | RecurrentTranslator
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How a class is described in ``config.json``: its config, its other arguments, and both back to a model."""
+
+    config: type[Any]
+    describe: Callable[[Any], tuple[Any, dict[str, Any]]]
+    make: Callable[[Any, dict[str, Any]], nn.Module]
+
+
+def _classifier_head(model: RecurrentForSequenceClassification) -> dict[str, Any]:
+    return {"num_labels": model.num_labels, "pooling": model.pooling, "dropout_p": model.dropout.p}
+
+
+_RECURRENT: dict[type[nn.Module], _Kind] = {
+    Recurrent: _Kind(
+        config=RecurrentConfig,
+        describe=lambda model: (model.config, {}),
+        make=lambda config, _: Recurrent(config),
+    ),
+    RecurrentForSequenceClassification: _Kind(
+        config=RecurrentConfig,
+        describe=lambda model: (model.encoder.config, _classifier_head(model)),
+        make=lambda config, head: RecurrentForSequenceClassification(Recurrent(config), **head),
+    ),
+    RecurrentForCausalLM: _Kind(
+        config=RecurrentConfig,
+        describe=lambda model: (model.network.config, {}),
+        make=lambda config, _: RecurrentForCausalLM(Recurrent(config)),
+    ),
+    RecurrentTranslator: _Kind(
+        config=RecurrentTranslatorConfig,
+        describe=lambda model: (model.config, {}),
+        make=lambda config, _: RecurrentTranslator(config),
+    ),
+}
+_FORECASTER: dict[type[nn.Module], _Kind] = {
+    Forecaster: _Kind(
+        config=ForecasterConfig,
+        describe=lambda model: (model.config, {}),
+        make=lambda config, _: Forecaster(config),
+    ),
+}
+
+
+def save_recurrent(model: RecurrentModel, folder: Path | str) -> None:
+    """Write a recurrent network, with its head, so that ``load_recurrent`` loads it; each file is written whole.
+
+    Raises:
+        RecordError: the files cannot be written.
+    """
+    _save(model, Path(folder), _RECURRENT)
+
+
+def load_recurrent(folder: Path | str) -> RecurrentModel:
+    """Load what ``save_recurrent`` wrote, of the class that was written, in training mode as every fresh module.
+
+    Raises:
+        RecordError: a file is absent or damaged, or a weight is missing, unexpected or of another shape; it is named.
+        UnsupportedError: the folder holds something else.
+    """
+    return _load(Path(folder), _RECURRENT)  # type: ignore[return-value]
+
+
+def save_forecaster(model: Forecaster, folder: Path | str) -> None:
+    """Write a forecaster so that ``load_forecaster`` loads it; each file is written whole.
+
+    Raises:
+        RecordError: the files cannot be written.
+    """
+    _save(model, Path(folder), _FORECASTER)
+
+
+def load_forecaster(folder: Path | str) -> Forecaster:
+    """Load what ``save_forecaster`` wrote, in training mode as every fresh module.
+
+    Raises:
+        RecordError: a file is absent or damaged, or a weight is missing, unexpected or of another shape; it is named.
+        UnsupportedError: the folder holds something else.
+    """
+    return _load(Path(folder), _FORECASTER)  # type: ignore[return-value]
+
+
+def _save(model: nn.Module, folder: Path, kinds: Mapping[type[nn.Module], _Kind]) -> None:
+    config, head = kinds[type(model)].describe(model)
+    values = {"model_type": _model_type(type(model)), "config": config.to_dict(), "head": head}
+    weights, owners = model.state_dict(), _owner(model)
+    write_weights(folder, {name: weights[name] for name in dict.fromkeys(owners.values())}, values)
+
+
+def _load(folder: Path, kinds: Mapping[type[nn.Module], _Kind]) -> nn.Module:
+    path, values = folder / "config.json", read_config(folder)
+    known = {_model_type(kind): made for kind, made in kinds.items()}
+    kind = known.get(str(values.get("model_type")))
+    if kind is None:
+        raise UnsupportedError(
+            f"{path} must have a model_type of {', '.join(known)}, got {values.get('model_type')!r}."
+        )
+    try:
+        with torch.device("meta"):
+            model = kind.make(kind.config.from_dict(values["config"]), dict(values["head"]))
+    except (ArgumentError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} does not describe a {values['model_type']}: {error}") from error
+    owners = _owner(model)
+    needed = {name: tensor.shape for name, tensor in model.state_dict().items() if owners[name] == name}
+    weights = read_weights(folder / "model.safetensors", needed)
+    model.load_state_dict({name: weights[owner] for name, owner in owners.items()}, assign=True)
+    return model
+
+
+def _owner(model: nn.Module) -> dict[str, str]:
+    """Return name -> the first name of the same weight: tied ones have several, of which a file holds one."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(weight), name) for name, weight in model.state_dict(keep_vars=True).items()}
+
+
+def _model_type(kind: type[nn.Module]) -> str:
+    return f"regard-{kind.__name__}"
