@@ -27,6 +27,7 @@ from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
+from regard.evaluate.seeds import mean_interval, student_quantile, versus
 from regard.evaluate.table import Metric, RowSums, mean, score_models
 from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_translations, token_matches
 
@@ -63,6 +64,7 @@ __all__ = [
     "macro",
     "majority_baseline",
     "mean",
+    "mean_interval",
     "naive_scale",
     "one_vs_rest_auc",
     "percentile_interval",
@@ -76,6 +78,8 @@ __all__ = [
     "score_models",
     "score_translations",
     "seasonal_naive",
+    "student_quantile",
     "tally",
     "token_matches",
+    "versus",
 ]
