@@ -187,7 +187,7 @@ def test_a_gradient_is_judged_before_the_optimizer_uses_it(
         kept.append(model)
         gradient_at_3(model, step)
 
-    with pytest.raises(NumericError, match="Step 3, layer .* gradient of query, key or value is not finite"):
+    with pytest.raises(NumericError, match=r"Step 3, layer .* gradient of query, key or value is not finite"):
         train(tmp_path, callback, spoil, accumulate)
 
     assert [finding.cause for finding in callback.findings] == ["gradient"]
