@@ -1,15 +1,15 @@
 """One pytest test per rule: passed, failed in the words of the report, or skipped with the reason."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from regard import RegardError
 from regard.conformance import RULES
 from regard.conformance.pytest import regard_conformance
-
-pytest_plugins = ["pytester"]
 
 SUBJECTS = """
 import torch
@@ -40,36 +40,84 @@ def make_deviating():
 """
 
 
-def run(pytester: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
-    pytester.makepyfile(SUBJECTS + tests)
-    return pytester.runpytest_subprocess("-p", "regard_pytest", "-p", "no:cacheprovider", "-v", "-rs", *arguments)
-
-
-def test_a_right_model_passes_or_skips_every_rule_and_is_made_once(pytester: pytest.Pytester) -> None:
-    tests = """
+FILES = {
+    "test_good.py": """
 test_attention = regard_conformance(make_good, fast=True, assume={"causal": True})
 
 def test_the_model_was_made_once():
     assert CALLS == ["good"]
-"""
-    result = run(pytester, tests)
-    outcomes = result.parseoutcomes()
+""",
+    "test_deviating.py": """
+test_attention = regard_conformance(make_deviating, fast=True, rules=["empty_rows"])
+""",
+    "test_nothing.py": """
+test_attention = regard_conformance(lambda: None, rules=["scale"])
+""",
+    "test_broken.py": """
+test_attention = regard_conformance(make_broken, rules=["causality", "determinism"], assume={"causal": True})
+""",
+    "test_option.py": """
+import pytest
+from regard.conformance import pytest as ours
+asked, whole = [], ours.check
 
-    assert result.ret == 0
-    assert outcomes["passed"] + outcomes["skipped"] == len(RULES) + 1
-    result.stdout.fnmatch_lines(["*::test_attention[[]causality] PASSED*"])
-    result.stdout.fnmatch_lines(["SKIPPED*not applicable: it declares no soft cap"])
+def recorded(*given, fast, **options):
+    asked.append(fast)
+    return whole(*given, fast=fast, **options)
+
+@pytest.fixture(autouse=True, scope="module")
+def recording():
+    ours.check = recorded
+    yield
+    ours.check = whole
+
+test_attention = regard_conformance(make_good, rules=["determinism"])
+
+def test_it(request):
+    assert asked == [request.config.getoption("--regard-fast")]
+""",
+}
 
 
-def test_a_broken_rule_fails_in_the_words_of_the_report(pytester: pytest.Pytester) -> None:
-    result = run(
-        pytester,
-        'test_attention = regard_conformance(make_broken, rules=["causality", "determinism"], assume={"causal": True})',
-        "--regard-fast",
-    )
+def session(folder: Path, *arguments: str, only: str = "") -> str:
+    """Run pytest on the files of a person, in a process of its own, and return what it says."""
+    for name, tests in FILES.items():
+        (folder / name).write_text(SUBJECTS + tests, encoding="utf-8")
+    wanted = [name for name in FILES if only in name]
+    command = [sys.executable, "-m", "pytest", "-p", "regard_pytest", "-p", "no:cacheprovider", "-v", "-rsP"]
+    done = subprocess.run([*command, *arguments, *wanted], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout
 
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return what pytest says of all files, with warnings as errors."""
+    return session(tmp_path_factory.mktemp("plain"), "-W", "error")
+
+
+def outcomes(said: str, file: str) -> list[str]:
+    return re.findall(rf"^{file}::\S+ (PASSED|FAILED|SKIPPED|ERROR)", said, re.MULTILINE)
+
+
+def failure(said: str, test: str) -> list[str]:
+    """Return the lines that pytest says of a test that failed."""
+    _, _, rest = said.partition(f" {test} _")
+    return re.split(r"^_{5,} ", rest, flags=re.MULTILINE)[0].splitlines()
+
+
+def test_a_right_model_passes_or_skips_every_rule_and_is_made_once(plain: str) -> None:
+    found = outcomes(plain, "test_good.py")
+
+    assert set(found) == {"PASSED", "SKIPPED"}
+    assert len(found) == len(RULES) + 1
+    assert "test_good.py::test_attention[causality] PASSED" in plain
+    assert "not applicable: it declares no soft cap" in plain
+
+
+def test_a_broken_rule_fails_in_the_words_of_the_report(plain: str) -> None:
+    assert sorted(outcomes(plain, "test_broken.py")) == ["FAILED", "PASSED"]
+    matcher = pytest.LineMatcher(failure(plain, "test_attention[causality]"))
+    matcher.fnmatch_lines(
         [
             "*BROKEN causality: the output at a position depends on the tokens up to it*",
             "*Seen: *leaks token*",
@@ -78,41 +126,24 @@ def test_a_broken_rule_fails_in_the_words_of_the_report(pytester: pytest.Pyteste
             "*make_broken()*",
         ]
     )
-    result.stdout.no_fnmatch_line("*pytest.py:*")  # no traceback of ours
+    matcher.no_fnmatch_line("*pytest.py:*")  # no traceback of ours
 
 
-def test_a_deviation_that_pytorch_documents_passes_and_is_noted_without_a_warning(pytester: pytest.Pytester) -> None:
-    tests = 'test_attention = regard_conformance(make_deviating, fast=True, rules=["empty_rows"])'
-    result = run(pytester, tests, "-rP", "-W", "error")
-
-    result.assert_outcomes(passed=1, warnings=0)
-    result.stdout.fnmatch_lines(["*Captured regard call*", "known deviation of PyTorch: *NaN*"])
-
-
-@pytest.mark.parametrize(("option", "said"), [((), False), (("--regard-fast",), True)])
-def test_the_option_makes_every_check_fast(pytester: pytest.Pytester, option: tuple[str, ...], said: bool) -> None:
-    tests = """
-from regard.conformance import pytest as ours
-asked, whole = [], ours.check
-
-def recorded(*given, fast, **options):
-    asked.append(fast)
-    return whole(*given, fast=fast, **options)
-
-ours.check = recorded
-test_attention = regard_conformance(make_good, rules=["determinism"])
-
-def test_it():
-    assert asked == [%s]
-"""
-    run(pytester, tests % said, *option).assert_outcomes(passed=2)
+def test_a_deviation_that_pytorch_documents_passes_and_is_noted_without_a_warning(plain: str) -> None:
+    assert outcomes(plain, "test_deviating.py") == ["PASSED"]
+    pytest.LineMatcher(plain.splitlines()).fnmatch_lines(
+        ["*Captured regard call*", "known deviation of PyTorch: *NaN*"]
+    )
 
 
-def test_a_factory_that_makes_nothing_fails_with_a_sentence(pytester: pytest.Pytester) -> None:
-    result = run(pytester, 'test_attention = regard_conformance(lambda: None, rules=["scale"])')
+def test_without_the_option_checks_are_whole_and_with_it_fast(plain: str, tmp_path: Path) -> None:
+    assert outcomes(plain, "test_option.py") == ["PASSED", "PASSED"]
+    assert outcomes(session(tmp_path, "--regard-fast", only="option"), "test_option.py") == ["PASSED", "PASSED"]
 
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*must return a model, a module or an attention function, got None*"])
+
+def test_a_factory_that_makes_nothing_fails_with_a_sentence(plain: str) -> None:
+    assert outcomes(plain, "test_nothing.py") == ["FAILED"]
+    assert "must return a model, a module or an attention function, got None" in plain
 
 
 def test_an_unknown_rule_is_refused_where_the_test_is_written() -> None:
