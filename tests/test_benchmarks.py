@@ -46,12 +46,15 @@ ON_REQUEST = [
     "one forward, unwatched",
     "1 forwards, for identity blocks",
 ]
+WRITERS = ["transformers", "regard, static cache", "regard, dynamic cache", "regard, int8 cache"]
 KERNELS = ["sdpa", "native", "native + statistics"]
 PEERS = {
     "attention": [[*KERNELS, "statistics alone"], KERNELS[::2], [*KERNELS, "copy of the caches"]],
+    "decode": [WRITERS] * 4,
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
     "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]]],
+    "smollm2": [],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
     "watch": [[*WATCHED, *EAGER], WATCHED],
 }
@@ -83,6 +86,7 @@ def test_every_program_is_listed():
     "name",
     [
         "help",
+        "decode",
         pytest.param("attention", marks=pytest.mark.skipif(not HAS_NATIVE, reason="needs regard-native: make native")),
         *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "scratch", "trainer", "watch")),
     ],
