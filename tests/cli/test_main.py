@@ -56,7 +56,7 @@ def test_an_unknown_command_is_named(regard_command: Command) -> None:
         (["ready", "nowhere"], "A run folder with run.json is needed"),
         (["report", "nowhere"], "A run folder with run.json is needed"),
         (["predict", "nowhere", "text"], "A run folder with run.json is needed"),
-        (["train", "poet"], "A recipe must be one of demo, demo-fast, from-scratch, text-classifier; got 'poet'."),
+        (["train", "poet"], "translator; got 'poet'."),
         (["train", "text-classifier"], "--set data.path=FILE"),
         (["demo", "--set", "optim.lrr=1"], "did you mean 'lr'?"),
         (["recipes", "poet"], "A recipe must be one of"),
