@@ -9,7 +9,7 @@ import typer
 
 from regard import __version__
 from regard._errors import RegardError
-from regard.cli import check, demo, doctor, inspect, predict, train, watch
+from regard.cli import check, demo, doctor, inspect, plan, predict, profile, train, watch
 from regard.cli.judging import CannotJudgeError
 from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
@@ -35,6 +35,8 @@ inspect.register(app)
 predict.register(app)
 watch.register(app)
 check.register(app)
+profile.register(app)
+plan.register(app)
 doctor.register(app)
 
 
