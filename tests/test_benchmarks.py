@@ -53,6 +53,7 @@ PEERS = {
     "decode": [WRITERS] * 4,
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
+    "plan": [],  # its ratios are of bytes
     "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]]],
     "smollm2": [],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],
@@ -87,6 +88,7 @@ def test_every_program_is_listed():
     [
         "help",
         "decode",
+        "plan",
         pytest.param("attention", marks=pytest.mark.skipif(not HAS_NATIVE, reason="needs regard-native: make native")),
         *(pytest.param(name, marks=pytest.mark.data) for name in ("length", "scratch", "trainer", "watch")),
     ],

@@ -12,7 +12,7 @@ from regard._errors import ArgumentError, MissingDependencyError, RecordError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LocalModel", "load_module"]
+__all__ = ["LocalModel", "load_architecture", "load_module"]
 
 _BOTH = "a model and a tokenizer"
 _OWN = {"local_files_only": True, "trust_remote_code": False}
@@ -96,6 +96,26 @@ def load_module(folder: Path, what: str = "a model") -> tuple["nn.Module", list[
 
         module, told = AutoModel.from_pretrained(folder, output_loading_info=True, **_OWN)
     return module.eval(), sorted(weight for weight in told["missing_keys"] if not weight.startswith("pooler."))
+
+
+def load_architecture(folder: Path, *, weights: bool) -> "nn.Module":
+    """Load the model in ``folder`` with the head that its config names; without ``weights`` on the ``meta`` device.
+
+    Raises:
+        MissingDependencyError: ``transformers``, or a package that this model needs, is not installed.
+        RecordError: the folder holds no model that ``transformers`` can load.
+    """
+    with _loading(folder, "a model"):
+        import torch
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(folder, **_OWN)
+        names = config.architectures or []
+        found = next((getattr(transformers, name) for name in names if hasattr(transformers, name)), None)
+        if weights:
+            return (found or transformers.AutoModel).from_pretrained(folder, **_OWN)  # type: ignore[no-any-return]
+        with torch.device("meta"):
+            return found(config) if found else transformers.AutoModel.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @contextmanager

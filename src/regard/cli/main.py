@@ -9,7 +9,7 @@ import typer
 
 from regard import __version__
 from regard._errors import RegardError
-from regard.cli import check, demo, doctor, generate, inspect, predict, train, translate, watch
+from regard.cli import check, demo, doctor, generate, inspect, plan, predict, profile, train, translate, watch
 from regard.cli.judging import CannotJudgeError
 from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
@@ -37,6 +37,8 @@ generate.register(app)
 translate.register(app)
 watch.register(app)
 check.register(app)
+profile.register(app)
+plan.register(app)
 doctor.register(app)
 
 

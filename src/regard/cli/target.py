@@ -12,7 +12,7 @@ from typing import Any
 from regard._errors import ArgumentError
 from regard.conformance.traits import meant
 
-__all__ = ["Target"]
+__all__ = ["Target", "folder_of", "found_at"]
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NEEDED = (
@@ -44,15 +44,17 @@ class Target:
             MissingDependencyError: the model needs a package that is not installed.
             RecordError: the folder holds no model that can be loaded.
         """
-        folder = _folder(text)
-        if folder is not None:
-            return _of_folder(folder)
-        if not _IMPORT_PATH.fullmatch(text):
-            raise ArgumentError(f"{_NEEDED}, got {text!r}; models are never downloaded.")
-        return _imported(text)
+        folder = folder_of(text)
+        return _imported(text) if folder is None else _of_folder(folder)
 
 
-def _folder(text: str) -> Path | None:
+def folder_of(text: str) -> Path | None:
+    """Return the folder of the model that ``text`` names, or None where it may be an import path.
+
+    Raises:
+        ArgumentError: a folder that holds no model.
+        MissingDependencyError: it is minilm, whose package is not installed.
+    """
     if text == "minilm":
         from regard.models import minilm_folder
 
@@ -83,15 +85,29 @@ def _of_folder(folder: Path) -> Target:
     return Target(subject=module, origin=origin, notes=notes)
 
 
-def _imported(text: str) -> Target:
-    from regard.conformance.subjects.made import is_made, made
+@contextmanager
+def found_at(text: str) -> Iterator[Any]:
+    """Give what the import path ``text`` names, while the current folder can be imported from.
 
+    Raises:
+        ArgumentError: it is no import path, or leads nowhere.
+    """
+    if not _IMPORT_PATH.fullmatch(text):
+        raise ArgumentError(f"{_NEEDED}, got {text!r}; models are never downloaded.")
     module_name, _, path = text.partition(":")
     with _importable_here():
         found = _module(module_name)
         for name in path.split("."):
             found = _attribute(found, name, text)
+        yield found
+
+
+def _imported(text: str) -> Target:
+    from regard.conformance.subjects.made import is_made, made
+
+    with found_at(text) as found:
         subject = made(found, text)
+    module_name, _, path = text.partition(":")
     first = path.split(".")[0]
     origin = f"from {module_name} import {first}\n{path}{'' if is_made(found) else '()'}"
     return Target(subject=subject, origin=origin)

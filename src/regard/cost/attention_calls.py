@@ -65,7 +65,8 @@ def fused_call(name: str, arguments: Mapping[str, Any], module: str) -> FusedCal
         computed, needed = _native(arguments, is_backward)
     else:
         computed, needed = _torch(forward, arguments)
-    work = _work(forward.lstrip("_"), module, (query, key, value), computed, needed)
+    has_mask = any(arguments.get(name) is not None for name in ("attn_mask", "attn_bias"))
+    work = _work(forward.lstrip("_"), module, (query, key, value), computed, needed, has_mask)
     return FusedCall(tensors=(query, key, value), work=work, is_backward=is_backward)
 
 
@@ -75,7 +76,8 @@ def chunked_work(arguments: Mapping[str, Any], module: str) -> AttentionWork:
     reach = Reach(query.shape[2], key.shape[2], blocks.causal, blocks.window, key.shape[2] - query.shape[2])
     with unheard():
         needed = open_pairs((blocks.mask, blocks.bias), _pairs(query, key), reach)
-    return _work("regard chunked", module, (query, key, value), blocks.num_pairs, needed)
+    has_mask = blocks.mask is not None or blocks.bias is not None
+    return _work("regard chunked", module, (query, key, value), blocks.num_pairs, needed, has_mask)
 
 
 def product_work(left: Tensor, right: Tensor, module: str) -> AttentionWork:
@@ -93,6 +95,7 @@ def product_work(left: Tensor, right: Tensor, module: str) -> AttentionWork:
         computed=pairs,
         needed=pairs,
         mask_is_read=False,
+        has_mask=False,
         kv_bytes=2 * streams * kv_len * width * left.element_size(),
         element_bytes=left.element_size(),
     )
@@ -146,7 +149,12 @@ def _pairs(query: Tensor, key: Tensor) -> int:
 
 
 def _work(
-    kernel: str, module: str, tensors: tuple[Tensor, Tensor, Tensor], computed: int, needed: int | None
+    kernel: str,
+    module: str,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    computed: int,
+    needed: int | None,
+    has_mask: bool,
 ) -> AttentionWork:
     query, key, value = tensors
     return AttentionWork(
@@ -160,6 +168,7 @@ def _work(
         computed=computed,
         needed=computed if needed is None else min(needed, computed),
         mask_is_read=needed is not None,
+        has_mask=has_mask,
         kv_bytes=key.numel() * key.element_size() + value.numel() * value.element_size(),
         element_bytes=query.element_size(),
     )

@@ -33,6 +33,7 @@ class AttentionWork:
         computed: pairs that the kernel compares, of all streams.
         needed: pairs that may attend, of all streams; ``computed`` where a mask could not be read.
         mask_is_read: whether ``needed`` knows of every mask.
+        has_mask: whether the kernel was given a mask or bias.
         kv_bytes: size of keys and values: what a cache of this length holds.
         element_bytes: size of one number of the scores, were they written out.
     """
@@ -47,6 +48,7 @@ class AttentionWork:
     computed: int
     needed: int
     mask_is_read: bool
+    has_mask: bool
     kv_bytes: int
     element_bytes: int
 

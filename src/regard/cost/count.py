@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from regard._errors import ArgumentError, UnsupportedError
 from regard.cost.account import Account
+from regard.cost.footprint import Holding
 from regard.cost.imaginary import Imagination
 from regard.cost.ledger import Ledger
 
-__all__ = ["account_of", "count", "refuse_compiled", "tensors_of"]
+__all__ = ["account_of", "count", "imagined", "refuse_compiled", "tensors_of"]
 
 
 def count(model: nn.Module, *inputs: Any, backward: bool = False, real: bool = False, **named: Any) -> Account:
@@ -42,7 +43,7 @@ def count(model: nn.Module, *inputs: Any, backward: bool = False, real: bool = F
     imagination = None if real else Imagination()
     counted = model if imagination is None else imagination.module(model)
     if imagination is not None:
-        inputs, named = _imagined(inputs, imagination), _imagined(named, imagination)
+        inputs, named = imagined(inputs, imagination), imagined(named, imagination)
     if backward and not torch.is_grad_enabled():
         raise ArgumentError("backward=True needs gradients, got a call under torch.no_grad(); leave that.")
 
@@ -69,12 +70,23 @@ def account_of(
     inputs: Sequence[Tensor],
     imagination: Imagination | None,
     *,
-    timed: bool = False,
+    state: Sequence[Tensor] = (),
     reads_masks: bool = False,
 ) -> Account:
-    """Return what ``run`` costs, which calls ``model`` with ``inputs`` and returns what the model does."""
-    ledger = Ledger(model, imagined=imagination is not None, timed=timed, reads_masks=reads_masks)
+    """Return what ``run`` costs, which calls ``model`` with ``inputs`` and returns what the model does.
+
+    Args:
+        model: whose weights are known by name.
+        run: what is counted.
+        inputs: of the model.
+        imagination: in which the model lives; None for a real one.
+        state: of an optimizer, in use before and after.
+        reads_masks: whether to count what eager attention masks.
+    """
+    ledger = Ledger(model, imagined=imagination is not None, reads_masks=reads_masks)
     ledger.give(inputs)
+    for tensor in state:
+        ledger.footprint.see(tensor, Holding.OPTIMIZER)
     around: AbstractContextManager[None] = nullcontext() if imagination is None else imagination()
     with torch.random.fork_rng(devices=[]), around, ledger:
         results = run()
@@ -96,7 +108,7 @@ def tensors_of(found: Any) -> Sequence[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(found) if isinstance(leaf, Tensor)]
 
 
-def _imagined(found: Any, imagination: Imagination) -> Any:
+def imagined(found: Any, imagination: Imagination) -> Any:
     """Return arguments whose floating tensors have no numbers; ids and masks keep theirs."""
 
     def one(leaf: Any) -> Any:

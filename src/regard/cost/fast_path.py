@@ -71,6 +71,7 @@ def _attention(source: Tensor, embed_dim: int, heads: int, module: str) -> Atten
         computed=batch * heads * length * length,
         needed=needed,
         mask_is_read=source.is_nested,
+        has_mask=False,
         kv_bytes=2 * batch * length * embed_dim * source.element_size(),
         element_bytes=source.element_size(),
     )

@@ -392,4 +392,4 @@ def _largest(read: Sequence[Tensor], args: Sequence[Any]) -> int:
 
 
 def _masked(work: AttentionWork, needed: int) -> AttentionWork:
-    return replace(work, needed=needed, mask_is_read=True)
+    return replace(work, needed=needed, mask_is_read=True, has_mask=needed < work.computed)

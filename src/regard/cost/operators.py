@@ -50,7 +50,7 @@ RANDOM = frozenset(
 RECURRENT = frozenset({"_cudnn_rnn", "_thnn_fused_gru_cell", "_thnn_fused_lstm_cell", "miopen_rnn", "mkldnn_rnn_layer"})
 SOFTMAXES = frozenset({"_safe_softmax", "_softmax"})
 
-_KNOWN_NAMESPACES = ("aten", "prim", "prims", "regard")
+_KNOWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "regard")
 _PRODUCTS_WITHIN = (
     "_cdist", "_cholesky", "_dyn_quant", "_fft", "_grouped_mm", "_linalg", "_sparse", "_trilinear", "_weight_int",
     "addbmm", "cholesky", "fbgemm", "grid_sampler", "linalg_", "lu_", "ormqr", "triangular_solve",

@@ -33,7 +33,7 @@ class Growth:
     factor: float
     deviation: float
 
-    def at(self, length: float) -> float:
+    def at(self, length: int | float) -> float:
         """Return the operations at ``length``."""
         return float(self.factor * length**self.slope)
 
@@ -54,11 +54,11 @@ class Scaling:
     flops: Mapping[str, Sequence[int]]
     growth: Mapping[str, Growth]
 
-    def at(self, length: float, part: Part | str = ALL) -> float:
+    def at(self, length: int | float, part: Part | str = ALL) -> float:
         """Return the operations at any length by the power laws; ``"all"`` is the sum of the parts."""
         if part != ALL:
             return self.growth[part].at(length) if part in self.growth else 0.0
-        return sum(growth.at(length) for name, growth in self.growth.items() if name != ALL)
+        return sum((growth.at(length) for name, growth in self.growth.items() if name != ALL), 0.0)
 
     def overtakes(self, part: Part | str) -> float | None:
         """Return the length from which ``part`` does more than all other parts together; None for never."""

@@ -21,6 +21,8 @@ def workspace_bytes(name: str, arguments: Mapping[str, Any]) -> int:
     """
     if name.startswith(_FLASH_CPU):
         return _flash(arguments, name != _FLASH_CPU)
+    if name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"):
+        return _fast_path(arguments)
     if name == "native_attention":
         return _native(arguments)
     if name == "native_attention_backward":
@@ -50,3 +52,18 @@ def _native_backward(arguments: Mapping[str, Any]) -> int:
     width, value_width = int(arguments["key"].shape[3]), int(arguments["value"].shape[3])
     of_queries = q_len * (3 * width + 2 * value_width + 4)
     return torch.get_num_threads() * _FLOAT * (of_queries + kv_len * (width + value_width))
+
+
+def _fast_path(arguments: Mapping[str, Any]) -> int:
+    """Count what lives within one call of PyTorch's C++ fast path at a time, by its source.
+
+    That is query, key and value beside the product that they were split from, and, later, twice the hidden layer of the
+    feed-forward network with the normed and attended vectors that wait for it.
+    """
+    source = arguments["src"] if "src" in arguments else arguments["query"]
+    vectors = int(source.numel()) * int(source.element_size())
+    attended = 6 * vectors
+    if "ffn_weight_1" not in arguments:
+        return attended
+    hidden = vectors * int(arguments["ffn_weight_1"].shape[0]) // int(arguments["embed_dim"])
+    return max(attended, 2 * vectors + 2 * hidden)

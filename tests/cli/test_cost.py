@@ -1,0 +1,108 @@
+"""`regard plan` and `regard profile` as a person meets them."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from regard._errors import ArgumentError
+from regard.cli.main import app
+from regard.cli.sizes import bytes_of, in_bytes
+
+FACTORY = """
+import torch
+from torch import nn
+
+def layer():
+    return nn.TransformerEncoderLayer(32, 4, 128, dropout=0.0, batch_first=True)
+
+def pair():
+    return nn.Linear(7, 3), lambda batch, length: torch.zeros(batch, length, 7)
+
+def needs(x):
+    return x
+
+def three():
+    return 3
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "made_here.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "made_here", raising=False)
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def test_plan_says_what_is_needed_and_what_fits(run):
+    done = run("plan", "made_here:layer", "--len", "64", "--memory", "10MB", "--json")
+
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert found["fits"] is True
+    assert found["longest"] > 64
+    assert found["most"] > 1
+    assert found["parts"]["attention core"]["flops"] == 4 * 64 * 64 * 32
+
+
+def test_plan_that_does_not_fit_exits_with_one(run):
+    done = run("plan", "made_here:layer", "--len", "64", "--memory", "10kB")
+
+    assert done.exit_code == 1
+    assert "does not fit into 10.00 kB" in done.stdout
+
+
+def test_plan_takes_a_function_that_makes_inputs(run):
+    done = run("plan", "made_here:pair", "--len", "10")
+
+    assert done.exit_code == 0
+    assert "parameters   24" in done.stdout
+
+
+def test_profile_prints_parts_and_verdict(run):
+    done = run("profile", "made_here:layer", "--len", "16", "--rounds", "3", "--apply", "threads")
+
+    assert done.exit_code == 0
+    assert "feed-forward" in done.stdout
+    assert "takes most" in done.stdout
+    assert "threads: " in done.stdout
+
+
+def test_scaling_prints_slopes_and_draws(run, tmp_path):
+    done = run("profile", "made_here:layer", "--scaling", "--against", "lstm:32", "--svg", "curve.svg")
+
+    assert done.exit_code == 0
+    assert "attention core                   2.00" in done.stdout
+    assert "recurrent cells                  1.00" in done.stdout
+    assert "from 192 tokens on" in done.stdout
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "made_here:needs"], "must need no arguments"),
+        (["plan", "made_here:three"], "must be a module"),
+        (["plan", "made_here:layer", "--memory", "lots"], "a size such as 8GB"),
+        (["plan", "made_here:layer", "--set", "a=1"], "--set changes a recipe"),
+        (["profile", "made_here:layer", "--svg", "a.svg"], "belong to --scaling"),
+        (["profile", "made_here:layer", "--apply", "magic"], "--apply must be one of"),
+        (["profile", "lstm:x"], "lstm:WIDTH"),
+    ],
+)
+def test_wrong_input_is_one_sentence(run, words, said):
+    done = run(*words)
+
+    assert isinstance(done.exception, ArgumentError)
+    assert said in str(done.exception)
+
+
+def test_sizes_are_those_that_people_write():
+    assert bytes_of("8GB") == 8 * 10**9
+    assert bytes_of("1.5 GiB") == 3 * 2**29
+    assert bytes_of("512M") == 512 * 10**6
+    assert in_bytes(1_500_000) == "1.50 MB"
+    with pytest.raises(ArgumentError, match="a size such as"):
+        bytes_of("0")
