@@ -20,6 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 FUSED = {"_scaled_dot_product_flash_attention_for_cpu", "regard native"}  # by processor, and by what is installed
 FILES = {"run.json", "events.jsonl", "heads.parquet", "audit.json", "split.json", "labels.json"} | {
     "metrics.json",
+    "rows.json",
     "checks.json",
     "findings.json",
     "diagnosis.json",

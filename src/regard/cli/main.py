@@ -9,7 +9,20 @@ import typer
 
 from regard import __version__
 from regard._errors import RegardError
-from regard.cli import check, demo, doctor, generate, inspect, plan, predict, profile, train, translate, watch
+from regard.cli import (
+    check,
+    compare,
+    demo,
+    doctor,
+    generate,
+    inspect,
+    plan,
+    predict,
+    profile,
+    train,
+    translate,
+    watch,
+)
 from regard.cli.judging import CannotJudgeError
 from regard.cli.logs import LogFile, LogFormat, LogLevel, TorchLogs, start_logs
 from regard.cli.process import wait_briefly
@@ -31,6 +44,7 @@ app = typer.Typer(
 )
 demo.register(app)
 train.register(app)
+compare.register(app)
 inspect.register(app)
 predict.register(app)
 generate.register(app)

@@ -27,6 +27,7 @@ from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
+from regard.evaluate.row_values import row_values, rows_of_sums
 from regard.evaluate.seeds import mean_interval, student_quantile, versus
 from regard.evaluate.table import Metric, RowSums, mean, score_models
 from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_translations, token_matches
@@ -73,6 +74,8 @@ __all__ = [
     "reliability",
     "repeat_last",
     "resample_counts",
+    "row_values",
+    "rows_of_sums",
     "score_classifiers",
     "score_forecasts",
     "score_models",

@@ -1,8 +1,8 @@
 """Several trainings of one recipe: how far their mean could have come out otherwise.
 
 A figure of one seed says how one training went. Here two things are let vary: the seed, of which a few were tried, and
-the rows of the test set, which all trainings share. Their variances add up, and since a spread that was seen in three
-trainings is itself uncertain, Student's distribution makes the interval as wide as that deserves.
+the rows of the test set, which all trainings share. A spread that was seen in three trainings is itself uncertain, so
+Student's distribution makes the interval as wide as that deserves.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from regard.records import Interval
 __all__ = ["mean_interval", "student_quantile", "versus"]
 
 _GRID = 200_001
+_NORMAL = 1.959964  # the quantile for infinitely many degrees of freedom
 
 
 def student_quantile(dof: int | float, *, level: float = LEVEL) -> float:
@@ -95,16 +96,18 @@ def _checked(values: Sequence[float]) -> Float[np.ndarray, " seeds"]:
 def _interval(
     value: float, seed_variance: float, dof: int | float, row_variance: float, low: float | None, high: float | None
 ) -> Interval:
-    """Return the interval; the variance of rows is taken as known, as from many rows it nearly is."""
-    total = seed_variance + row_variance
-    if total == 0:
-        return Interval(value=value, low=value, high=value, note="all seeds and rows gave the same")
-    if seed_variance:
-        dof = dof * (total / seed_variance) ** 2
-    half = student_quantile(max(dof, 1.0)) * total**0.5
+    """Return the interval: half its width is that of both sources of chance, as the sides of a right angle.
+
+    Student's factor belongs to the variance that a few seeds estimate, the normal one to that of the rows. With three
+    seeds this covers in 95 to 98 of 100 cases, whatever the share of either; degrees of freedom after Satterthwaite
+    for the sum would cover in 92.
+    """
+    seeds = student_quantile(max(dof, 1.0)) * seed_variance**0.5 if seed_variance else 0.0
+    half = (seeds**2 + _NORMAL**2 * row_variance) ** 0.5
     ends = (value - half, value + half)
     return Interval(
         value=value,
         low=ends[0] if low is None else max(low, ends[0]),
         high=ends[1] if high is None else min(high, ends[1]),
+        note=None if half else "all seeds and rows gave the same",
     )

@@ -46,7 +46,8 @@ class Forecaster(nn.Module):
         self.positions = LearnedPositions(config.num_patches, config.embed_dim) if attends else None
         self.dropout = FastDropout(config.dropout_p)
         self.encoder = _Encoder(_layer(config) for _ in range(config.num_layers)) if attends else _recurrent(config)
-        self.head = nn.Linear(config.embed_dim * (config.num_patches if attends else 1), config.horizon)
+        read_dim = config.embed_dim * config.num_patches if attends else config.state_dim
+        self.head = nn.Linear(read_dim, config.horizon)
         self.apply(initialise)
         if isinstance(self.encoder, RecurrentLayers):
             initialise_recurrent(self.encoder.layers)
@@ -109,7 +110,7 @@ def _layer(config: ForecasterConfig) -> ResidualAttention:
 def _recurrent(config: ForecasterConfig) -> RecurrentLayers:
     return RecurrentLayers(
         config.embed_dim,
-        config.embed_dim,
+        config.state_dim,
         num_layers=config.num_layers,
         cell=config.architecture,
         dropout_p=config.dropout_p,

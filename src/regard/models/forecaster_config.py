@@ -8,7 +8,10 @@ from regard._errors import ArgumentError
 
 __all__ = ["ForecasterConfig"]
 
-_SIZES = ("input_len", "horizon", "patch_len", "stride", "embed_dim", "num_heads", "num_layers", "feed_forward_dim")
+_SIZES = (
+    "input_len", "horizon", "patch_len", "stride", "embed_dim", "hidden_dim", "num_heads", "num_layers",
+    "feed_forward_dim",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,8 @@ class ForecasterConfig:
         horizon: values that are forecast.
         patch_len: values in a patch, the token of this model.
         stride: values between the beginnings of two patches; the last value is repeated so often at the end.
-        embed_dim: width of a patch; with a recurrent network that of its state.
+        embed_dim: width of a patch.
+        hidden_dim: width of a recurrent network's state; None for ``embed_dim``.
         num_heads: attention heads a layer.
         num_layers: layers.
         feed_forward_dim: width inside the feed-forward networks.
@@ -42,6 +46,7 @@ class ForecasterConfig:
     patch_len: int = 16
     stride: int = 8
     embed_dim: int = 16
+    hidden_dim: int | None = None
     num_heads: int = 4
     num_layers: int = 3
     feed_forward_dim: int = 128
@@ -51,7 +56,7 @@ class ForecasterConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            value = getattr(self, name)
+            value = self.state_dim if name == "hidden_dim" else getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if self.architecture not in ("transformer", "gru", "lstm"):
@@ -67,6 +72,11 @@ class ForecasterConfig:
         for name in ("dropout_p", "attention_dropout_p"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}.")
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a recurrent network's state."""
+        return self.embed_dim if self.hidden_dim is None else self.hidden_dim
 
     @property
     def num_patches(self) -> int:

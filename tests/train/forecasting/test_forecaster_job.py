@@ -116,7 +116,7 @@ def test_same_seed_gives_the_same_run_and_another_does_not(run: Run, path: Path,
 def test_a_recurrent_forecaster_is_the_same_job(architecture: str, path: Path, tmp_path: Path) -> None:
     found = trained(tmp_path / "run", settings(path, f"model.architecture={architecture}"))
 
-    assert next(iter(values(found))) == f"{architecture.upper()} of 2 layers and width 8"
+    assert next(iter(values(found))) == f"{architecture.upper()} of 2 layers"
     assert not found.has("checks")
     assert found.info.coverage == []
 

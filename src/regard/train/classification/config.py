@@ -27,6 +27,7 @@ class DataConfig(Settings):
     max_len: int = Field(256, ge=8, le=512, description="tokens; longer documents are cut, the audit counts them")
     max_train: int | None = Field(None, ge=16, description="use only this many training documents, chosen by the seed")
     max_test: int | None = Field(None, ge=16, description="use only this many test documents, chosen by the seed")
+    seed: int | None = Field(None, description="of the splits; the run's own if not given, so that runs can share one")
 
     @model_validator(mode="after")
     def _source_is_given(self) -> "DataConfig":
@@ -47,6 +48,9 @@ class ModelConfig(Settings):
     pretrained: Path | Literal["minilm", "none"] = Field(
         "minilm", description="folder in Hugging Face layout, 'minilm', or 'none' for a model from scratch"
     )
+    architecture: Literal["transformer", "lstm", "gru"] = Field(
+        "transformer", description="a recurrent network starts from scratch, with a Transformer's parameter count"
+    )
     num_layers: int | None = Field(None, ge=1, description="layers (pretrained=none), 4 if not given")
     embed_dim: int | None = Field(None, ge=1, description="width (pretrained=none), 256 if not given")
     num_heads: int | None = Field(None, ge=1, description="heads a layer (pretrained=none), 4 if not given")
@@ -54,6 +58,13 @@ class ModelConfig(Settings):
         None,
         ge=100,
         description="most tokens to learn from the training documents (pretrained=none), 8000 if not given",
+    )
+    recurrent_layers: int = Field(2, ge=1, description="layers of a recurrent network, which reads both ways")
+    hidden_dim: int | None = Field(
+        None,
+        ge=1,
+        description="width of a recurrent network's state; if not given, the one that makes as many parameters as a "
+        "Transformer of num_layers, embed_dim and num_heads has",
     )
     pooling: Literal["mean", "first"] = "mean"
     dropout_p: float = Field(0.1, ge=0, lt=1)
@@ -79,6 +90,13 @@ class ModelConfig(Settings):
                 f"model.{given[0]} belongs to a model from scratch, got model.pretrained={self.pretrained}; "
                 "leave it out or set model.pretrained=none"
             )
+        if self.architecture != "transformer" and (self.pretrained != "none" or self.pooling != "mean"):
+            raise ValueError(
+                f"model.architecture={self.architecture} needs model.pretrained=none and model.pooling=mean, "
+                f"got {self.pretrained} and {self.pooling}"
+            )
+        if self.architecture == "transformer" and self.hidden_dim is not None:
+            raise ValueError("model.hidden_dim belongs to a recurrent network; leave it out or set model.architecture")
         if self.embed_dim is not None and self.num_heads is not None and self.embed_dim % self.num_heads:
             raise ValueError(
                 f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"

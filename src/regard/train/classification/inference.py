@@ -1,15 +1,18 @@
 """A trained classifier, opened from its run folder and asked."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from regard._errors import RecordError
 from regard.data import Tokenizer, collate, load_tokenizer, sorted_batches
-from regard.models import BertForSequenceClassification, load_classifier
+from regard.models import RecurrentForSequenceClassification, load_classifier, load_recurrent
+from regard.models.weight_files import read_config
 from regard.records import Run
+from regard.train.classification.model import ClassifierModel
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "open_classifier"]
 
 _BATCH_SIZE = 16
 
@@ -29,9 +32,7 @@ class Classifier:
         max_len: tokens; longer texts are cut as they were in training.
     """
 
-    def __init__(
-        self, model: BertForSequenceClassification, tokenizer: Tokenizer, *, labels: Sequence[str], max_len: int
-    ) -> None:
+    def __init__(self, model: ClassifierModel, tokenizer: Tokenizer, *, labels: Sequence[str], max_len: int) -> None:
         self.model = model.eval()
         self._tokenizer = tokenizer
         self.labels = list(labels)
@@ -51,7 +52,7 @@ class Classifier:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
         labels = run.read("labels")
         max_len = int(run.info.config["data"]["max_len"])
-        return cls(load_classifier(folder), load_tokenizer(folder), labels=labels, max_len=max_len)
+        return cls(open_classifier(folder), load_tokenizer(folder), labels=labels, max_len=max_len)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Return for each text the probability of each class, which sum to 1."""
@@ -63,3 +64,21 @@ class Classifier:
                 input_ids, attention_mask = collate(ids, batch, self._tokenizer.pad_id)
                 rows += self.model(input_ids, attention_mask=attention_mask).double().softmax(-1).tolist()
         return [dict(zip(self.labels, rows[place], strict=True)) for place in inverse]
+
+
+def open_classifier(folder: Path, *, attention_dtype: torch.dtype | None = None) -> ClassifierModel:
+    """Load the classifier of a model folder, a Transformer or a recurrent one.
+
+    Args:
+        folder: what a run of a classifier wrote.
+        attention_dtype: see ``regard.models.Bert``.
+
+    Raises:
+        RecordError: the folder does not hold a whole classifier.
+    """
+    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
+        return load_classifier(folder, attention_dtype=attention_dtype)
+    model = load_recurrent(folder)
+    if not isinstance(model, RecurrentForSequenceClassification):
+        raise RecordError(f"{folder} must hold a classifier, got a {type(model).__name__}.")
+    return model

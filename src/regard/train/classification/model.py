@@ -4,10 +4,23 @@ from pathlib import Path
 
 import torch
 
-from regard.models import Bert, BertConfig, BertForSequenceClassification, load_bert, minilm_folder
+from regard.models import (
+    Bert,
+    BertConfig,
+    BertForSequenceClassification,
+    Recurrent,
+    RecurrentConfig,
+    RecurrentForSequenceClassification,
+    count_parameters,
+    load_bert,
+    minilm_folder,
+    width_for,
+)
 from regard.train.classification.config import ModelConfig
 
-__all__ = ["model_name", "new_classifier", "pretrained_folder"]
+__all__ = ["ClassifierModel", "model_name", "new_classifier", "pretrained_folder"]
+
+ClassifierModel = BertForSequenceClassification | RecurrentForSequenceClassification
 
 _FEED_FORWARD = 4  # times the width, as in BERT
 
@@ -25,6 +38,9 @@ def pretrained_folder(settings: ModelConfig) -> Path | None:
 
 def model_name(settings: ModelConfig) -> str:
     """Return what a person reads, such as ``BERT of 4 layers and width 256 from scratch``."""
+    if settings.architecture != "transformer":
+        layers = "1 layer" if settings.recurrent_layers == 1 else f"{settings.recurrent_layers} layers"
+        return f"{settings.architecture.upper()} of {layers} from scratch"
     if settings.pretrained == "none":
         layers = "1 layer" if settings.num_layers == 1 else f"{settings.num_layers} layers"
         return f"BERT of {layers} and width {settings.embed_dim} from scratch"
@@ -39,7 +55,7 @@ def new_classifier(
     max_len: int,
     pad_id: int,
     attention_dtype: torch.dtype | None = None,
-) -> BertForSequenceClassification:
+) -> ClassifierModel:
     """Return the classifier before its first step; what is new in it is drawn from PyTorch's generator.
 
     Args:
@@ -54,7 +70,10 @@ def new_classifier(
         MissingDependencyError: it begins with MiniLM, whose package is not installed.
         RecordError: the folder of the pretrained encoder lacks something.
         UnsupportedError: that folder holds another architecture.
+        ArgumentError: no width of a recurrent network gives the Transformer's parameter count.
     """
+    if settings.architecture != "transformer":
+        return _recurrent(settings, num_labels, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
     folder = pretrained_folder(settings)
     if folder is not None:
         encoder = load_bert(
@@ -67,6 +86,32 @@ def new_classifier(
         config = _config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
         encoder = Bert(config, attention_dtype=attention_dtype)
     return BertForSequenceClassification(encoder, num_labels, pooling=settings.pooling, dropout_p=settings.dropout_p)
+
+
+def _recurrent(
+    settings: ModelConfig, num_labels: int, *, vocab_size: int, max_len: int, pad_id: int
+) -> RecurrentForSequenceClassification:
+    """Return a recurrent classifier, of the Transformer's parameter count where the recipe gives no width."""
+
+    def make(width: int) -> RecurrentForSequenceClassification:
+        config = RecurrentConfig(
+            cell=settings.architecture,
+            vocab_size=vocab_size,
+            embed_dim=settings.embed_dim or width,
+            hidden_dim=width,
+            num_layers=settings.recurrent_layers,
+            bidirectional=True,
+            dropout_p=settings.dropout_p,
+            pad_id=pad_id,
+        )
+        return RecurrentForSequenceClassification(Recurrent(config), num_labels, dropout_p=settings.dropout_p)
+
+    if settings.hidden_dim is not None:
+        return make(settings.hidden_dim)
+    with torch.device("meta"):
+        encoder = Bert(_config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id))
+        wanted = count_parameters(BertForSequenceClassification(encoder, num_labels))
+    return make(width_for(wanted, make))
 
 
 def _config(settings: ModelConfig, *, vocab_size: int, max_len: int, pad_id: int) -> BertConfig:

@@ -14,6 +14,7 @@ from regard.evaluate import accuracy, f1, macro, tally
 from regard.models import BertForSequenceClassification
 from regard.train.classification.config import ClassifierOptim
 from regard.train.classification.corpus import Corpus, EncodedSplit
+from regard.train.classification.model import ClassifierModel
 from regard.train.groups import decayed_groups
 from regard.train.hardware import Hardware
 from regard.train.loop import BatchLoss
@@ -37,7 +38,7 @@ class ClassifierTask:
 
     def __init__(
         self,
-        model: BertForSequenceClassification,
+        model: ClassifierModel,
         corpus: Corpus,
         *,
         optim: ClassifierOptim,
@@ -67,12 +68,13 @@ class ClassifierTask:
         return BatchLoss(loss=loss, num_tokens=int(mask.sum()), num_cells=mask.numel(), weight=len(batch))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return groups: the pretrained encoder and the new head, each with and without weight decay.
+        """Return groups: the encoder, perhaps pretrained, and the new head, each with and without weight decay.
 
         Biases and normalisation weights, the parameters of one axis, do not decay.
         """
         optim, groups = self._optim, []
-        for module, lr in ((self.model.bert, optim.lr), (self.model.classifier, optim.head_lr)):
+        encoder = self.model.bert if isinstance(self.model, BertForSequenceClassification) else self.model.encoder
+        for module, lr in ((encoder, optim.lr), (self.model.classifier, optim.head_lr)):
             groups += decayed_groups(module, lr=lr, weight_decay=optim.weight_decay)
         return groups
 

@@ -48,7 +48,13 @@ class ForecasterModel(Settings):
     patch_len: int = Field(16, ge=1, description="rows in a patch, the token of this model")
     stride: int = Field(16, ge=1, description="rows between the beginnings of two patches")
     num_layers: int = Field(2, ge=1)
-    embed_dim: int = Field(32, ge=1, description="width of a patch, and of the state of a recurrent network")
+    embed_dim: int = Field(32, ge=1, description="width of a patch")
+    hidden_dim: int | None = Field(
+        None,
+        ge=1,
+        description="width of a recurrent network's state; if not given, the one that makes as many parameters as the "
+        "Transformer of these sizes has",
+    )
     num_heads: int = Field(4, ge=1, description="attention heads a layer")
     feed_forward_dim: int = Field(64, ge=1)
     affine: bool = Field(False, description="learn a factor and a shift for each channel in the reversible norm")
@@ -63,6 +69,8 @@ class ForecasterModel(Settings):
             raise ValueError(
                 f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
             )
+        if self.architecture == "transformer" and self.hidden_dim is not None:
+            raise ValueError("model.hidden_dim belongs to a recurrent network; leave it out or set model.architecture")
         return self
 
 

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from regard._errors import ArgumentError
 from regard.data import ForecastWindows
 from regard.evaluate import (
+    FORECAST_METRICS,
     LINEAR_MAP,
     REPEAT_LAST,
     SEASONAL_NAIVE,
@@ -20,10 +23,18 @@ from regard.evaluate import (
     forecast_sums,
     naive_scale,
     repeat_last,
+    rows_of_sums,
     score_forecasts,
     seasonal_naive,
 )
-from regard.models import Forecaster, ForecasterConfig, count_parameters, load_forecaster, save_forecaster
+from regard.models import (
+    Forecaster,
+    ForecasterConfig,
+    count_parameters,
+    load_forecaster,
+    save_forecaster,
+    width_for,
+)
 from regard.records import Checks, Run, write_json
 from regard.train.forecasting.config import ForecastingConfig
 from regard.train.forecasting.dataset import SeriesData, build_series
@@ -59,12 +70,19 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
     def _model_name(self) -> str:
         model = self._config.model
         layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
-        return f"{_NAMES[model.architecture]} of {layers} and width {model.embed_dim}"
+        width = f" and width {model.embed_dim}" if model.architecture == "transformer" else ""
+        return f"{_NAMES[model.architecture]} of {layers}{width}"
 
     def _new_model(self) -> Forecaster:
         sizes = self._config.model.model_dump(exclude={"affine"})
         num_channels = len(self._ready().series.names) if self._config.model.affine else None
-        return Forecaster(ForecasterConfig(**sizes, num_channels=num_channels))
+        config = ForecasterConfig(**sizes, num_channels=num_channels)
+        if config.architecture == "transformer" or config.hidden_dim is not None:
+            return Forecaster(config)
+        with torch.device("meta"):
+            wanted = count_parameters(Forecaster(replace(config, architecture="transformer")))
+        width = width_for(wanted, lambda width: Forecaster(replace(config, hidden_dim=width)))
+        return Forecaster(replace(config, hidden_dim=width))
 
     def _load_model(self, folder: Path) -> Forecaster:
         return load_forecaster(folder)
@@ -101,7 +119,9 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
             forecast = seasonal_naive(inputs, horizon=windows.horizon, season=data.season)
             add(SEASONAL_NAIVE, "baseline", forecast, season=data.season)
         add(REPEAT_LAST, "baseline", repeat_last(inputs, horizon=windows.horizon))
-        return score_forecasts(rows, block_len=2 * windows.horizon)
+        block_len = min(2 * windows.horizon, len(windows))
+        self._run.write("rows", rows_of_sums(FORECAST_METRICS[0], rows, block_len=block_len))
+        return score_forecasts(rows, block_len=block_len)
 
     def _checked(self, folder: Path) -> tuple[nn.Module, str]:
         """Return the encoder of the patches, whose outputs are one vector per patch, which the laws speak of."""

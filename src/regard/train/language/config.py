@@ -27,8 +27,16 @@ class LanguageData(Settings):
 
 
 class LanguageModel(Settings):
-    """A decoder from scratch."""
+    """A decoder from scratch, or a recurrent network of its parameter count."""
 
+    architecture: Literal["transformer", "lstm", "gru"] = "transformer"
+    recurrent_layers: int = Field(2, ge=1, description="layers of a recurrent network")
+    hidden_dim: int | None = Field(
+        None,
+        ge=1,
+        description="width of a recurrent network's state; if not given, the one that makes as many parameters as the "
+        "decoder of these sizes has",
+    )
     num_layers: int = Field(6, ge=1)
     embed_dim: int = Field(192, ge=8)
     num_heads: int = Field(6, ge=1)
@@ -43,6 +51,8 @@ class LanguageModel(Settings):
             raise ValueError(
                 f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
             )
+        if self.architecture == "transformer" and self.hidden_dim is not None:
+            raise ValueError("model.hidden_dim belongs to a recurrent network; leave it out or set model.architecture")
         return self
 
 

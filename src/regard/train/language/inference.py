@@ -4,8 +4,9 @@ import torch
 
 from regard._errors import ArgumentError, RecordError
 from regard.data import Tokenizer, load_tokenizer
-from regard.models import Decoder, Sampling, generate, load_decoder
+from regard.models import Decoder, Sampling, generate
 from regard.records import Run
+from regard.train.language.model import LanguageNetwork, open_language_model
 
 __all__ = ["Writer"]
 
@@ -18,11 +19,11 @@ class Writer:
         >>> writer.write("ROMEO:", max_new_tokens=100)  # doctest: +SKIP
 
     Args:
-        model: the decoder.
+        model: the decoder, or a recurrent network.
         tokenizer: the one that it was trained with.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: LanguageNetwork, tokenizer: Tokenizer) -> None:
         self.model = model.eval()
         self._tokenizer = tokenizer
 
@@ -38,7 +39,7 @@ class Writer:
         if next(run.events("trained"), None) is None:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
         folder = run.folder / "model"
-        return cls(load_decoder(folder), load_tokenizer(folder))
+        return cls(open_language_model(folder), load_tokenizer(folder))
 
     def write(self, beginning: str, *, max_new_tokens: int = 200, sampling: Sampling | None = None) -> str:
         """Return what the model writes behind ``beginning``, which is read as far back as the model can see.
@@ -57,7 +58,8 @@ class Writer:
         if not beginning:
             raise ArgumentError("A beginning must hold a character or more, got none; a line end will do.")
         ids = self._tokenizer.encode([beginning], max_len=len(beginning) + 1).ids[0]
-        window = self.model.config.max_len
+        # What a recurrent network remembers has no end.
+        window = self.model.config.max_len if isinstance(self.model, Decoder) else len(ids) + max_new_tokens
         written: list[int] = []
         while len(written) < max_new_tokens:
             # Half a window is left free, so that the context is never shorter than the other half.

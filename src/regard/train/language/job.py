@@ -11,16 +11,23 @@ from torch import nn
 
 from regard._errors import ArgumentError
 from regard.data import consecutive_windows
-from regard.evaluate import Metric, NGram, RowSums, mean, score_models
-from regard.models import Decoder, DecoderConfig, load_decoder, save_decoder
+from regard.evaluate import Metric, NGram, RowSums, mean, rows_of_sums, score_models
+from regard.models import load_decoder
+from regard.records import Checks
 from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.corpus import LanguageCorpus, build_language_corpus
+from regard.train.language.model import (
+    LanguageNetwork,
+    model_name,
+    new_language_model,
+    open_language_model,
+    save_language_model,
+)
 from regard.train.language.task import LanguageTask
 
 __all__ = ["LanguageJob"]
 
-_FEED_FORWARD = 4  # times the width; two thirds of that where a third matrix gates
 _ORDERS = {"characters": 8}  # longest n-gram that is tried
 
 _NATS = mean("nats", "tokens")
@@ -38,7 +45,7 @@ _METRICS = (
 )
 
 
-class LanguageJob(Job[LanguageConfig, Decoder]):
+class LanguageJob(Job[LanguageConfig, LanguageNetwork]):
     """Trains a decoder from scratch on one text; see ``Job``."""
 
     contenders = "the model, n-grams of the best length, single tokens"
@@ -49,42 +56,30 @@ class LanguageJob(Job[LanguageConfig, Decoder]):
         self._corpus = build_language_corpus(self._config.data, run=self._run, progress=self._progress)
         return self._corpus.audit
 
-    def _model_name(self) -> str:
-        model = self._config.model
-        layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
-        return f"decoder of {layers} and width {model.embed_dim}"
+    def check(self) -> Checks | None:
+        """Prove the laws of attention, where the model attends."""
+        return super().check() if self._config.model.architecture == "transformer" else None
 
-    def _new_model(self) -> Decoder:
-        model = self._config.model
-        gated = model.activation == "swiglu"
-        return Decoder(
-            DecoderConfig(
-                vocab_size=self._ready().tokenizer.vocab_size,
-                embed_dim=model.embed_dim,
-                num_heads=model.num_heads,
-                num_kv_heads=model.num_kv_heads,
-                num_layers=model.num_layers,
-                feed_forward_dim=_FEED_FORWARD * model.embed_dim * 2 // 3 if gated else _FEED_FORWARD * model.embed_dim,
-                max_len=self._config.data.window,
-                positions=model.positions,
-                norm="rms",
-                activation=model.activation,
-                attention_bias=False,
-                feed_forward_bias=False,
-                tied_embeddings=False,
-                dropout_p=model.dropout_p,
-                pad_id=self._ready().tokenizer.pad_id,
-            )
+    def _model_name(self) -> str:
+        return model_name(self._config.model)
+
+    def _new_model(self) -> LanguageNetwork:
+        tokenizer = self._ready().tokenizer
+        return new_language_model(
+            self._config.model,
+            vocab_size=tokenizer.vocab_size,
+            max_len=self._config.data.window,
+            pad_id=tokenizer.pad_id,
         )
 
-    def _load_model(self, folder: Path) -> Decoder:
-        return load_decoder(folder, dropout_p=self._config.model.dropout_p)
+    def _load_model(self, folder: Path) -> LanguageNetwork:
+        return open_language_model(folder, dropout_p=self._config.model.dropout_p)
 
-    def _save_model(self, model: Decoder, folder: Path) -> None:
-        save_decoder(model, folder)
+    def _save_model(self, model: LanguageNetwork, folder: Path) -> None:
+        save_language_model(model, folder)
         self._ready().tokenizer.save(folder)
 
-    def _task(self, model: Decoder) -> LanguageTask:
+    def _task(self, model: LanguageNetwork) -> LanguageTask:
         return LanguageTask(
             model,
             self._ready(),
@@ -94,7 +89,7 @@ class LanguageJob(Job[LanguageConfig, Decoder]):
             hardware=self._hardware,
         )
 
-    def _score(self, model: Decoder) -> dict[str, Any]:
+    def _score(self, model: LanguageNetwork) -> dict[str, Any]:
         task, test = self._task(model), self._ready().ids["test"]
         began = time.perf_counter()
         nats = task.nats(test)
@@ -105,6 +100,7 @@ class LanguageJob(Job[LanguageConfig, Decoder]):
             "tokens_per_s": round(len(test) / seconds, 1),
         }
         rows = [self._row(self._model_name(), "model", nats, details), *self._baselines()]
+        self._run.write("rows", rows_of_sums(_METRICS[0], rows))
         return score_models(self._config.task, _METRICS, rows, unit=f"windows of {self._config.data.window} tokens")
 
     def _baselines(self) -> list[RowSums]:

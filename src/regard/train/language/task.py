@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regard.data import WindowBatches, consecutive_windows
-from regard.models import Decoder
 from regard.train.groups import decayed_groups
 from regard.train.hardware import Hardware
 from regard.train.language.config import LanguageOptim
 from regard.train.language.corpus import LanguageCorpus
+from regard.train.language.model import LanguageNetwork
 from regard.train.loop import BatchLoss
 
 __all__ = ["LanguageTask"]
@@ -37,7 +37,7 @@ class LanguageTask:
 
     def __init__(
         self,
-        model: Decoder,
+        model: LanguageNetwork,
         corpus: LanguageCorpus,
         *,
         window: int,

@@ -1,0 +1,147 @@
+"""What one run of a comparison came to, read from its folder."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from regard.cost import count
+from regard.models import count_parameters, load_forecaster
+from regard.records import Interval, ModelScore, Run
+from regard.train.classification.inference import open_classifier
+from regard.train.language.model import open_language_model
+
+__all__ = ["Outcome", "Rows", "read_outcome"]
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The first metric of a model row by row: the sum of ``totals`` over that of ``counts``.
+
+    Attributes:
+        totals: (rows,).
+        counts: (rows,).
+        block_len: rows of a stretch of the bootstrap; 1 where rows are independent.
+        lengths: tokens of each row, or None where rows are alike.
+    """
+
+    totals: _Floats
+    counts: _Floats
+    block_len: int
+    lengths: _Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One run.
+
+    Attributes:
+        model: the architecture.
+        seed: of the run.
+        folder: where it is.
+        scores: of the trained model, then of the baselines.
+        metrics: content of ``metrics.json`` without the models.
+        rows: name of a model -> its rows; empty where the first metric is no mean.
+        parameters: of the trained model.
+        flops: of the whole training, in matrix products.
+        row_flops: of the forward pass of one row of mean length.
+        seconds: of training, without looking at attention.
+        cpu_seconds: of the process while it trained.
+        tokens: that were read in training.
+        peak_bytes: largest memory of the process; None where the system does not tell.
+    """
+
+    model: str
+    seed: int
+    folder: str
+    scores: list[ModelScore]
+    metrics: dict[str, Any]
+    rows: dict[str, Rows]
+    parameters: int
+    flops: float
+    row_flops: float
+    seconds: float
+    cpu_seconds: float
+    tokens: int
+    peak_bytes: int | None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Speed of training."""
+        return self.tokens / self.seconds
+
+    def metric(self, name: str) -> Interval:
+        """Return a metric of the trained model."""
+        return self.scores[0].metrics[name]
+
+
+def read_outcome(run: Run, *, model: str, seed: int) -> Outcome:
+    """Read a finished run.
+
+    Raises:
+        RecordError: a file is absent or damaged.
+    """
+    content = dict(run.read("metrics"))
+    scores = [ModelScore.model_validate(row) for row in content.pop("models")]
+    trained = next(run.events("trained"))
+    network, inputs = _network(run)
+    per_row = count(network.eval(), inputs, real=True).flops
+    per_step = count(network.train(), inputs, backward=True, real=True).flops
+    cost = run.read("cost") if run.has("cost") else {}
+    return Outcome(
+        model=model,
+        seed=seed,
+        folder=str(run.folder),
+        scores=scores,
+        metrics=content,
+        rows=_rows(run),
+        parameters=count_parameters(network),
+        flops=per_step / _tokens(run, inputs) * trained["tokens"],
+        row_flops=per_row,
+        seconds=trained["wall_s"] - trained["watch_s"],
+        cpu_seconds=trained["cpu_s"],
+        tokens=trained["tokens"],
+        peak_bytes=cost.get("peak_bytes"),
+    )
+
+
+def _network(run: Run) -> tuple[nn.Module, torch.Tensor]:
+    """Return the trained model and one row of mean length."""
+    folder, config = run.folder / "model", run.info.config
+    if run.info.task == "forecasting":
+        model = load_forecaster(folder)
+        return model, torch.zeros(1, model.config.input_len, len(run.read("audit")["channels"]))
+    if run.info.task == "language modelling":
+        return open_language_model(folder), torch.ones(1, config["data"]["window"], dtype=torch.int64)
+    steps = [event for event in run.events("step") if event.get("tokens")]
+    rows = config["optim"]["batch_size"]
+    length = max(1, round(float(np.mean([event["tokens"] / rows for event in steps]))))
+    return open_classifier(folder), torch.ones(1, min(length, config["data"]["max_len"]), dtype=torch.int64)
+
+
+def _tokens(run: Run, inputs: torch.Tensor) -> int:
+    """Return how many tokens the job counts for this row."""
+    if run.info.task != "forecasting":
+        return inputs.shape[1]
+    return load_forecaster(run.folder / "model").config.num_patches * inputs.shape[2]
+
+
+def _rows(run: Run) -> dict[str, Rows]:
+    if not run.has("rows"):
+        return {}
+    content = run.read("rows")
+    lengths = content.get("lengths")
+    return {
+        name: Rows(
+            totals=np.asarray(one["totals"], dtype=np.float64),
+            counts=np.asarray(one["counts"], dtype=np.float64),
+            block_len=content["block_len"],
+            lengths=None if lengths is None else np.asarray(lengths, dtype=np.float64),
+        )
+        for name, one in content["models"].items()
+    }

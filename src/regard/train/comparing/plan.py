@@ -1,0 +1,109 @@
+"""Which runs a comparison takes: every architecture with every seed, on the same split and from scratch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from regard._errors import ArgumentError
+from regard.train.config import JobConfig
+from regard.train.recipes import configure
+
+__all__ = ["ARCHITECTURES", "BASELINES", "PlannedRun", "plan_comparison"]
+
+ARCHITECTURES = ("transformer", "lstm", "gru")
+BASELINES = "linear"
+"""Stands for the baselines that every run scores anyway, the linear one among them; it takes no run of its own."""
+
+_FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
+"""A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
+_COMPARED = "text-classifier, from-scratch, language-model and forecaster"
+_UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
+"""Looking at attention would cost the model that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One training.
+
+    Attributes:
+        model: the architecture.
+        seed: of weights and batches.
+        recipe: name of the recipe.
+        settings: what is changed in it, as ``--set`` takes it.
+        config: what comes of both.
+    """
+
+    model: str
+    seed: int
+    recipe: str
+    settings: tuple[str, ...]
+    config: JobConfig
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.model}-seed{self.seed}"
+
+
+def plan_comparison(
+    recipe: str, models: Sequence[str], seeds: Sequence[int], settings: Iterable[str] = ()
+) -> list[PlannedRun]:
+    """Return the runs, seed by seed, so that a comparison that is stopped has seen every architecture.
+
+    Args:
+        recipe: name of a recipe of classification, language modelling or forecasting.
+        models: out of ``ARCHITECTURES`` and ``BASELINES``; the first is the one that others are held against.
+        seeds: three or more; fewer say nothing of chance.
+        settings: of all models, or of one, as in ``"lstm:optim.lr=2e-3"``.
+
+    Raises:
+        ArgumentError: an unknown architecture or recipe, too few seeds, or a setting that is refused.
+    """
+    _check(models, seeds)
+    trained = [model for model in models if model != BASELINES]
+    base, more = _base(recipe)
+    everyone, own = _sorted(settings, trained)
+    runs = []
+    for seed in seeds:
+        for model in trained:
+            values = [f"model.architecture={model}", *more, *_UNWATCHED, *everyone, *own[model], f"seed={seed}"]
+            config = configure(base, values)
+            if "seed" in getattr(config, "data").model_fields:  # noqa: B009 (each config has its own kind of data)
+                values.append(f"data.seed={seeds[0]}")
+                config = configure(base, values)
+            runs.append(PlannedRun(model=model, seed=seed, recipe=base, settings=tuple(values), config=config))
+    return runs
+
+
+def _check(models: Sequence[str], seeds: Sequence[int]) -> None:
+    known = (*ARCHITECTURES, BASELINES)
+    unknown = [model for model in models if model not in known]
+    if unknown or len(set(models)) != len(models):
+        raise ArgumentError(f"Models must be some of {', '.join(known)}, each once; got {', '.join(models)}.")
+    if len([model for model in models if model != BASELINES]) < 2:
+        raise ArgumentError(f"A comparison needs two architectures or more, got {', '.join(models) or 'none'}.")
+    if len(set(seeds)) < 3 or len(set(seeds)) != len(seeds):
+        raise ArgumentError(
+            f"A comparison needs three different seeds or more, got {list(seeds)}: what chance does between fewer "
+            "trainings cannot be told."
+        )
+
+
+def _base(recipe: str) -> tuple[str, list[str]]:
+    """Return the recipe that trains from scratch, and what takes it to the data of ``recipe``."""
+    base = _FROM_SCRATCH.get(recipe, recipe)
+    return base, ["data.source=table"] if recipe == "text-classifier" else []
+
+
+def _sorted(settings: Iterable[str], models: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the settings of all models and those of each."""
+    everyone: list[str] = []
+    own: dict[str, list[str]] = {model: [] for model in models}
+    for setting in settings:
+        model, colon, rest = setting.partition(":")
+        if colon and "=" not in model:
+            if model not in own:
+                raise ArgumentError(f"A setting of one model must name one of {', '.join(own)}, got {setting!r}.")
+            own[model].append(rest)
+        else:
+            everyone.append(setting)
+    return everyone, own

@@ -1,0 +1,123 @@
+"""The language model that a recipe names: a decoder, or a recurrent network of its parameter count."""
+
+from pathlib import Path
+
+import torch
+
+from regard._errors import RecordError
+from regard.models import (
+    Decoder,
+    DecoderConfig,
+    Recurrent,
+    RecurrentConfig,
+    RecurrentForCausalLM,
+    count_parameters,
+    load_decoder,
+    load_recurrent,
+    save_decoder,
+    save_recurrent,
+    width_for,
+)
+from regard.models.weight_files import read_config
+from regard.train.language.config import LanguageModel
+
+__all__ = ["LanguageNetwork", "model_name", "new_language_model", "open_language_model", "save_language_model"]
+
+LanguageNetwork = Decoder | RecurrentForCausalLM
+
+_FEED_FORWARD = 4  # times the width; two thirds of that where a third matrix gates
+
+
+def model_name(settings: LanguageModel) -> str:
+    """Return what a person calls the model."""
+    if settings.architecture == "transformer":
+        return f"decoder of {_layers(settings.num_layers)} and width {settings.embed_dim}"
+    return f"{settings.architecture.upper()} of {_layers(settings.recurrent_layers)}"
+
+
+def new_language_model(settings: LanguageModel, *, vocab_size: int, max_len: int, pad_id: int) -> LanguageNetwork:
+    """Return the model before its first step.
+
+    Args:
+        settings: the recipe's.
+        vocab_size: token ids.
+        max_len: longest sequence of a decoder, in tokens.
+        pad_id: id of the padding token.
+
+    Raises:
+        ArgumentError: no width of a recurrent network gives the decoder's parameter count.
+    """
+    gated = settings.activation == "swiglu"
+    width = settings.embed_dim
+    config = DecoderConfig(
+        vocab_size=vocab_size,
+        embed_dim=width,
+        num_heads=settings.num_heads,
+        num_kv_heads=settings.num_kv_heads,
+        num_layers=settings.num_layers,
+        feed_forward_dim=_FEED_FORWARD * width * 2 // 3 if gated else _FEED_FORWARD * width,
+        max_len=max_len,
+        positions=settings.positions,
+        norm="rms",
+        activation=settings.activation,
+        attention_bias=False,
+        feed_forward_bias=False,
+        tied_embeddings=False,
+        dropout_p=settings.dropout_p,
+        pad_id=pad_id,
+    )
+    return Decoder(config) if settings.architecture == "transformer" else _recurrent(settings, config)
+
+
+def open_language_model(folder: Path, *, dropout_p: float | None = None) -> LanguageNetwork:
+    """Load the language model of a model folder.
+
+    Args:
+        folder: what a run of a language model wrote.
+        dropout_p: of a decoder, instead of what stands there.
+
+    Raises:
+        RecordError: the folder does not hold a whole language model.
+    """
+    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
+        return load_decoder(folder, dropout_p=dropout_p)
+    model = load_recurrent(folder)
+    if not isinstance(model, RecurrentForCausalLM):
+        raise RecordError(f"{folder} must hold a language model, got a {type(model).__name__}.")
+    return model
+
+
+def save_language_model(model: LanguageNetwork, folder: Path) -> None:
+    """Write the model so that ``open_language_model`` loads it.
+
+    Raises:
+        RecordError: the files cannot be written.
+    """
+    if isinstance(model, Decoder):
+        save_decoder(model, folder)
+    else:
+        save_recurrent(model, folder)
+
+
+def _layers(number: int) -> str:
+    return "1 layer" if number == 1 else f"{number} layers"
+
+
+def _recurrent(settings: LanguageModel, config: DecoderConfig) -> RecurrentForCausalLM:
+    def make(width: int) -> RecurrentForCausalLM:
+        sizes = RecurrentConfig(
+            cell=settings.architecture,
+            vocab_size=config.vocab_size,
+            embed_dim=config.embed_dim,
+            hidden_dim=width,
+            num_layers=settings.recurrent_layers,
+            dropout_p=settings.dropout_p,
+            pad_id=config.pad_id or 0,
+        )
+        return RecurrentForCausalLM(Recurrent(sizes))
+
+    if settings.hidden_dim is not None:
+        return make(settings.hidden_dim)
+    with torch.device("meta"):
+        wanted = count_parameters(Decoder(config))
+    return make(width_for(wanted, make))
