@@ -85,3 +85,10 @@ def test_time_is_estimated_from_two_short_steps(layer):
 
     assert found.seconds > 0
     assert found.lengths == (64, 256)
+
+
+def test_more_tokens_than_positions_are_refused():
+    model = Bert(BertConfig(vocab_size=9, embed_dim=8, num_heads=2, num_layers=1, feed_forward_dim=8, max_len=16))
+
+    with pytest.raises(ArgumentError, match="within the 16 positions that model has, got 17"):
+        plan(Workload(model=model, inputs=call_of(model), length=17))

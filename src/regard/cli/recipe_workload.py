@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from regard._errors import UnsupportedError
 from regard.cost import Arguments, Workload
-from regard.train import choose_hardware, configure
-from regard.train.model import new_classifier
+from regard.train import ClassifierConfig, choose_hardware, configure
+from regard.train.classification.model import new_classifier
 
 __all__ = ["workload_of_recipe"]
 
@@ -21,10 +22,16 @@ def workload_of_recipe(recipe: str, settings: Sequence[str]) -> Workload:
     """Return the step that ``recipe`` trains with, at its longest documents.
 
     Raises:
+        UnsupportedError: the recipe is not a classifier's.
         ArgumentError: as for ``configure``; a recipe that reads a file needs its path.
         MissingDependencyError: its model comes with a package that is not installed.
     """
     config = configure(recipe, settings)
+    if not isinstance(config, ClassifierConfig):
+        raise UnsupportedError(
+            f"A recipe that is planned or profiled must be a classifier's, got {recipe!r} for {config.task}; "
+            "give the model itself, as the model/ of a run or package.module:factory."
+        )
     hardware = choose_hardware(config.device, config.precision)
     wanted = config.model.attention_dtype
     attention = hardware.attention_dtype if wanted == "auto" else torch.float32 if wanted == "float32" else None
@@ -36,7 +43,7 @@ def workload_of_recipe(recipe: str, settings: Sequence[str]) -> Workload:
         pad_id=0,
         attention_dtype=attention,
     )
-    vocabulary = model.bert.config.vocab_size
+    vocabulary = next(one.num_embeddings for one in model.modules() if isinstance(one, nn.Embedding))
 
     def inputs(batch: int, length: int) -> Arguments:
         return Arguments(positional=[torch.randint(vocabulary, (batch, length))])

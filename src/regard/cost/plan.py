@@ -91,6 +91,7 @@ def plan(workload: Workload) -> Plan:
 
     Raises:
         UnsupportedError: the model decides by numbers, or is compiled.
+        ArgumentError: the length is more than the model has positions.
 
     Example:
         >>> from regard.cost import Workload, call_of
@@ -100,6 +101,12 @@ def plan(workload: Workload) -> Plan:
         12000000
     """
     refuse_compiled(workload.model)
+    most = max_length(workload.model)
+    if most is not None and workload.length > most:
+        raise ArgumentError(
+            f"The length must be within the {most} positions that {workload.name or 'the model'} has, got "
+            f"{workload.length}; give a shorter one, or a model with more."
+        )
     imagination = Imagination()
     model = imagination.module(workload.model)
     drawn = workload.arguments()
