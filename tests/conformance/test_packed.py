@@ -187,7 +187,8 @@ def test_an_adapter_without_a_way_is_not_asked():
     ("way", "said"),
     [
         (lambda module, tokens, documents: module(tokens).logits[:, 1:], "a vector each, got (2, 5, 50)"),
-        (lambda module, tokens, documents: module(tokens), "a vector each, got CausalLMOutput"),
+        # Where annotations are checked, as in these tests, they speak first.
+        (lambda module, tokens, documents: module(tokens), "a vector each, got CausalLMOutput|raised TypeCheckError"),
         (lambda module, tokens, documents: module.of_packed(tokens), "it raised AttributeError"),
     ],
 )
@@ -202,7 +203,7 @@ def test_a_way_that_gives_something_else_could_not_be_tested(small, way, said):
     outcome = packed(subject, fast=True)
 
     assert outcome.verdict == "could not test"
-    assert said in outcome.summary
+    assert any(one in outcome.summary for one in said.split("|"))
 
 
 def test_sequences_that_never_notice_each_other_could_not_be_tested(small):
