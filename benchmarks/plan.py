@@ -182,6 +182,7 @@ def main() -> None:
         if problem is None:
             measured = in_fresh_process(str(Path(__file__)), ["--measure", str(number)])
             ratios.append(predicted / measured)
+            report.tell(f"  {_megabytes(predicted)} / {_megabytes(measured)} = {predicted / measured:.3f}")
             rows.append((case.name, _megabytes(predicted), _megabytes(measured), f"{predicted / measured:.3f}"))
         else:
             rows.append((case.name, _megabytes(predicted), "–", "–"))
