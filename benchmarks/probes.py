@@ -1,6 +1,7 @@
 """How far back do attention and recurrent networks of the same parameter count reach? Accuracy against distance."""
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,10 +134,15 @@ def main() -> None:
     made.add_argument("--probe", nargs="*", default=list(PROBES), choices=list(PROBES), help="some of the probes")
     made.add_argument("--architecture", nargs="*", default=["attention", "lstm"], choices=ARCHITECTURES)
     made.add_argument("--seeds", type=int, default=3, help="trainings of each (default 3, at least 2)")
+    made.add_argument("--seed", type=int, help="train this seed alone, into --records, and tell nothing")
     made.add_argument("--records", type=Path, metavar="FOLDER", help="keep each training, and do none twice")
     made.add_argument("--svg", type=Path, metavar="FOLDER", help="draw accuracy against distance")
     options = made.parse_args()
     torch.set_num_threads(1)
+    if options.seed is not None:
+        for probe, architecture in itertools.product(options.probe, options.architecture):
+            run(probe, architecture, options.seed, options)
+        return
     report = Report(__doc__ or "", options, facts=["one thread", f"learning rates {RATES}"])
     everything: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for probe in options.probe:

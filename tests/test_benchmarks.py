@@ -54,6 +54,7 @@ PEERS = {
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
     "plan": [],  # its ratios are of bytes
+    "probes": [],
     "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]]],
     "smollm2": [],
     "trainer": [[*TRAINERS, "regard, watched"], [TRAINERS[1], "regard, watched"], [TRAINERS[2], "regard, watched"]],

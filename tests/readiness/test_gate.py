@@ -25,7 +25,6 @@ LATER = {
     "lifecycle.data_drift",
     "lifecycle.exported",
     "lifecycle.forgetting",
-    "model.compared",
     "performance.profiled",
     "training.tuned",
 }
@@ -79,7 +78,21 @@ def _checks(*verdicts):
     return checks.model_dump(mode="json")
 
 
+COMPARISON = {
+    "models": ["transformer", "lstm"],
+    "seeds": [0, 1, 2],
+    "against": [
+        {
+            "other": "lstm",
+            "title": "Accuracy",
+            "difference": {"value": 0.02, "low": 0.01, "high": 0.03},
+            "winner": "transformer",
+        }
+    ],
+}
+
 FILES = {
+    "comparison": COMPARISON,
     "checks": _checks(CheckVerdict.PASS, CheckVerdict.NOT_APPLICABLE),
     "audit": {
         "source": {"name": "news", "files": ["news.csv"]},
@@ -273,6 +286,11 @@ GAPS = [
     ("model.beats_majority", lambda r: r.files["metrics"]["models"].pop(), "lacks the accuracy of the majority class"),
     ("model.beats_baseline", _metrics(comparison=None), "no baseline is in the table"),
     ("model.beats_baseline", _comparison(0.03, None, None), "has no interval"),
+    (
+        "model.compared",
+        lambda r: r.files.pop("comparison"),
+        "other architectures were not tried .* run `regard compare`",
+    ),
     ("training.finished", _info(status=Status.INTERRUPTED, message="Ctrl-C"), "'interrupted': Ctrl-C; start the same"),
     ("training.last_is_best", lambda r: [e.pop("accuracy", None) for e in r.events], "no look .* has an accuracy"),
     (
@@ -329,6 +347,12 @@ def test_missing_evidence_leaves_its_item_undone_and_says_why(item, gap, evidenc
 def test_every_item_that_can_pass_has_a_fault_or_a_gap():
     tried = {item for item, *_ in [*FAULTS, *GAPS]}
     assert tried == {item.id for _, item in checklist()} - LATER
+
+
+def test_comparison_is_told_with_its_intervals(tmp_path):
+    evidence = _answers(Healthy(), tmp_path)["model.compared"].evidence
+
+    assert evidence == "transformer, 3 seeds: Accuracy against lstm +0.0200 [+0.0100, +0.0300], transformer"
 
 
 def test_fault_fails_nothing_but_what_it_breaks(tmp_path):

@@ -1,10 +1,14 @@
 """The device and precision are chosen from what is there, and said."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from regard import RegardError
 from regard.train import choose_hardware, hardware
+from regard.train.hardware import peak_bytes
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -56,3 +60,18 @@ def test_a_gpu_asked_for_by_name_is_never_replaced_in_silence(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RegardError, match="needs a GPU that torch can see"):
         choose_hardware("cuda", "auto")
+
+
+def test_peak_memory_is_that_of_this_program_alone() -> None:
+    """A parent with much memory does not count, nor does what was given back."""
+    if peak_bytes() is None:
+        pytest.skip("needs a system with /proc/self/status")
+    block = b"x" * 300_000_000
+    program = "from regard.train.hardware import peak_bytes; {}; print(peak_bytes())"
+    runs = [
+        int(subprocess.run([sys.executable, "-c", program.format(what)], capture_output=True, check=True).stdout)
+        for what in ("pass", "x = b'x' * 200_000_000; del x")
+    ]
+
+    assert len(block) > 0
+    assert 150_000_000 < runs[1] - runs[0] < 250_000_000

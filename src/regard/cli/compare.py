@@ -1,6 +1,5 @@
 """`regard compare`: several architectures on one task, one table with intervals."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_INTERRUPTED = 130
 _EXAMPLE = (
-    "Example: regard compare from-scratch --models transformer,lstm,linear --set data.max_train=2000 "
-    "--set lstm:optim.lr=2e-3"
+    "Example: regard compare text-classifier --models transformer,lstm,linear --set data.path=mine.csv "
+    "--set data.text=body --set data.label=topic --set lstm:optim.lr=2e-3"
 )
 
 
@@ -78,7 +78,7 @@ def _numbers(seeds: str) -> list[int]:
 
 
 def _train(console: "Console", planned: "PlannedRun", folder: Path, number: str) -> None:
-    """Run ``regard train`` in a process of its own, whose memory is then known; a finished run is left alone."""
+    """Run ``regard train`` in a process of its own, whose memory is its own too; a finished run is left alone."""
     from regard.records import Run
 
     finished = (folder / "run.json").exists() and Run.open(folder).finished
@@ -90,32 +90,24 @@ def _train(console: "Console", planned: "PlannedRun", folder: Path, number: str)
     command = [sys.executable, "-m", "regard", "train", planned.recipe, *chosen, "--out", str(folder)]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{planned.name}.log").open("ab") as log:
-        code, peak = _measured(command, log)
+        code = _finished(command, log)
+    if code < 0 or code == _INTERRUPTED:
+        raise KeyboardInterrupt
     if code:
         last = (folder.parent / f"{planned.name}.log").read_text(encoding="utf-8", errors="replace").strip()
         said = last.splitlines()[-1] if last else f"exit status {code}"
-        if code < 0 or code == 130:
-            raise KeyboardInterrupt
         raise TrainingError(f"{planned.name} must train to its end, got: {said}")
-    run = Run.open(folder)
-    before = run.read("cost")["peak_bytes"] if run.has("cost") else None
-    run.write("cost", {"peak_bytes": max(filter(None, (before, peak)), default=None)})
 
 
-def _measured(command: list[str], log: Any) -> tuple[int, int | None]:
-    """Run ``command``; return its exit status and the largest memory that it had, None where that is not told."""
+def _finished(command: list[str], log: Any) -> int:
+    """Run ``command`` and return its exit status."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     try:
-        if not hasattr(os, "wait4"):
-            return process.wait(), None
-        _, status, usage = os.wait4(process.pid, 0)
+        return process.wait()
     except KeyboardInterrupt:
         process.terminate()  # it writes a checkpoint, from which the same command goes on
         process.wait()
         raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return process.returncode, usage.ru_maxrss * unit
 
 
 def _show(console: "Console", content: dict[str, Any]) -> None:

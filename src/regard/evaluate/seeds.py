@@ -44,7 +44,7 @@ def student_quantile(dof: int | float, *, level: float = LEVEL) -> float:
 
 
 def mean_interval(
-    values: Sequence[float], *, row_variance: float = 0.0, low: float | None = None, high: float | None = None
+    values: Sequence[int | float], *, row_variance: float = 0.0, low: float | None = None, high: float | None = None
 ) -> Interval:
     """Return the mean over seeds with its 95 % interval.
 
@@ -61,7 +61,7 @@ def mean_interval(
     return _interval(float(seeds.mean()), seeds.var(ddof=1) / len(seeds), len(seeds) - 1, row_variance, low, high)
 
 
-def versus(ours: Sequence[float], theirs: Sequence[float], *, row_variance: float = 0.0) -> Interval:
+def versus(ours: Sequence[int | float], theirs: Sequence[int | float], *, row_variance: float = 0.0) -> Interval:
     """Return the mean of ``ours`` less that of ``theirs`` with its 95 % interval.
 
     Seeds of two architectures have nothing in common, so they are not paired; the rows are, through ``row_variance``.
@@ -86,7 +86,7 @@ def versus(ours: Sequence[float], theirs: Sequence[float], *, row_variance: floa
     return _interval(float(one.mean() - other.mean()), variance, dof, row_variance, None, None)
 
 
-def _checked(values: Sequence[float]) -> Float[np.ndarray, " seeds"]:
+def _checked(values: Sequence[int | float]) -> Float[np.ndarray, " seeds"]:
     seeds = np.asarray(values, dtype=np.float64)
     if seeds.ndim != 1 or len(seeds) < 2 or not np.isfinite(seeds).all():
         raise ArgumentError(f"An interval over seeds needs two finite figures or more, got {list(values)}.")

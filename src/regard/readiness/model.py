@@ -13,6 +13,7 @@ MAJORITY = "majority class"
 # A model that is ahead may still be level within the noise of one test set; it may not be worse by half a point.
 _MARGIN = 0.005
 _FILE = "metrics.json"
+_COMPARISON = "comparison.json"
 _CLASSIFIES = ("text classification",)
 _OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting")
 
@@ -58,7 +59,16 @@ def _told(interval: Interval) -> str:
 
 
 def _compared(facts: Facts) -> Answer:
-    return not_done("other architectures were not tried on this task; this version of regard does not compare them yet")
+    content = facts.optional("comparison")
+    if content is None:
+        return not_done("other architectures were not tried on this task; run `regard compare`")
+    told = []
+    for pair in pick(content, _COMPARISON, "against"):
+        difference, winner = pick(pair, _COMPARISON, "difference"), pair.get("winner")
+        interval = f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+        told.append(f"{pair['title']} against {pair['other']} {interval}, {winner or 'no winner beyond chance'}")
+    seeds = len(pick(content, _COMPARISON, "seeds"))
+    return judged(True, f"{pick(content, _COMPARISON, 'models')[0]}, {seeds} seeds: {'; '.join(told)}")
 
 
 ITEMS = (
@@ -83,5 +93,5 @@ ITEMS = (
         link=_FILE,
         tasks=_OTHERS,
     ),
-    Item(id="model.compared", title="Architecture compared with alternatives", judge=_compared),
+    Item(id="model.compared", title="Architecture compared with alternatives", judge=_compared, link=_COMPARISON),
 )

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import torch
 from regard._errors import ArgumentError, UnsupportedError
 from regard.functional import native_trains
 
-__all__ = ["Hardware", "choose_hardware", "git_commit", "versions"]
+__all__ = ["Hardware", "choose_hardware", "git_commit", "peak_bytes", "versions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,20 @@ class Hardware:
             "reason": self.reason,
             "num_threads": self.num_threads,
         }
+
+
+def peak_bytes() -> int | None:
+    """Return the largest memory that this process has had, or None where the system does not tell.
+
+    Linux counts it for each program anew. What a parent is told of a child by ``wait4`` also holds what the parent had
+    when it started the child.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
 
 
 def choose_hardware(device: str, precision: str) -> Hardware:

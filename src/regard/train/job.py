@@ -13,7 +13,7 @@ from regard._errors import ArgumentError
 from regard.conformance import RULES, check
 from regard.records import Checks, Run, Status
 from regard.train.config import JobConfig
-from regard.train.hardware import choose_hardware, git_commit, versions
+from regard.train.hardware import choose_hardware, git_commit, peak_bytes, versions
 from regard.train.loop import Fit, Task
 from regard.train.progress import Progress, Silent
 from regard.train.recompute import recompute_blocks
@@ -125,7 +125,7 @@ class Job(ABC, Generic[_Config, _Model]):
         self._run.heads.finish()
         self._save_model(self._made, folder)
         self._run.update(kernels=totals.pop("kernels"), coverage=totals.pop("coverage"))
-        self._run.event("trained", **totals)
+        self._run.event("trained", **totals, peak_bytes=peak_bytes())
 
     def evaluate(self) -> dict[str, Any]:
         """Score the model and the baselines on the test set; write ``metrics.json`` and return its content."""

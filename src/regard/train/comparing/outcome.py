@@ -53,7 +53,7 @@ class Outcome:
         seconds: of training, without looking at attention.
         cpu_seconds: of the process while it trained.
         tokens: that were read in training.
-        peak_bytes: largest memory of the process; None where the system does not tell.
+        peak_bytes: largest memory of the process until it had trained; None where the system does not tell.
     """
 
     model: str
@@ -92,7 +92,6 @@ def read_outcome(run: Run, *, model: str, seed: int) -> Outcome:
     network, inputs = _network(run)
     per_row = count(network.eval(), inputs, real=True).flops
     per_step = count(network.train(), inputs, backward=True, real=True).flops
-    cost = run.read("cost") if run.has("cost") else {}
     return Outcome(
         model=model,
         seed=seed,
@@ -102,11 +101,11 @@ def read_outcome(run: Run, *, model: str, seed: int) -> Outcome:
         rows=_rows(run),
         parameters=count_parameters(network),
         flops=per_step / _tokens(run, inputs) * trained["tokens"],
-        row_flops=per_row,
+        row_flops=float(per_row),
         seconds=trained["wall_s"] - trained["watch_s"],
         cpu_seconds=trained["cpu_s"],
         tokens=trained["tokens"],
-        peak_bytes=cost.get("peak_bytes"),
+        peak_bytes=trained.get("peak_bytes"),
     )
 
 

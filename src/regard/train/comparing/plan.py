@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from regard._errors import ArgumentError
 from regard.train.config import JobConfig
@@ -67,7 +68,8 @@ def plan_comparison(
         for model in trained:
             values = [f"model.architecture={model}", *more, *_UNWATCHED, *everyone, *own[model], f"seed={seed}"]
             config = configure(base, values)
-            if "seed" in getattr(config, "data").model_fields:  # noqa: B009 (each config has its own kind of data)
+            data: Any = getattr(config, "data", None)  # each config has its own kind of data
+            if "seed" in type(data).model_fields:
                 values.append(f"data.seed={seeds[0]}")
                 config = configure(base, values)
             runs.append(PlannedRun(model=model, seed=seed, recipe=base, settings=tuple(values), config=config))

@@ -65,8 +65,8 @@ def summarise(outcomes: Sequence[Outcome], *, baselines: bool = True) -> dict[st
         "regions": [region for other in list(by_model)[1:] for region in _regions(other, by_model, first)],
         "method": (
             "95 % intervals: Student's t over seeds, with the variance of the test rows added, which all runs share; "
-            "differences are Welch's over seeds and paired over rows. Times, speed and FLOPs (of matrix products) are of "
-            "training; memory is of the whole process"
+            "differences are Welch's over seeds and paired over rows. Times, speed and FLOPs (of matrix products) are "
+            "those of training; memory is that of the whole process"
         ),
     }
 
