@@ -56,9 +56,10 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, lines in zip(("train.en", "train.de"), zip(*pairs, strict=True), strict=True):
         (folder / name).write_text("\n".join(lines) + "\n")
     waves = [
-        f"2024-01-{hour // 24 + 1:02d} {hour % 24:02d}:00,{hour % 24},{(hour + 6) % 24 / 5}" for hour in range(720)
+        (f"2024-01-{hour // 24 + 1:02d} {hour % 24:02d}:00", hour % 24 + hour * 7 % 13 / 9, hour * 5 % 11)
+        for hour in range(720)
     ]
-    (folder / "load.csv").write_text("time,north,south\n" + "\n".join(waves) + "\n")
+    (folder / "load.csv").write_text("time,north,south\n" + "".join(f"{t},{a},{b}\n" for t, a, b in waves))
     (folder / "texts.txt").write_text("the leaf number 7\n\nthe mill number 9\n")
     return folder
 

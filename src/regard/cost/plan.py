@@ -169,8 +169,11 @@ def largest_that_fits(workload: Workload, limit_bytes: int, *, vary: str, most: 
 def max_length(model: nn.Module) -> int | None:
     """Return how many positions ``model`` has; None where nothing says that they are limited."""
     for name in _POSITIONS:
-        if isinstance(found := getattr(getattr(model, "config", None), name, None), int) and 0 < found < 10**9:
-            return found
+        # The config of a head without one is that of the model inside it.
+        found = [getattr(getattr(module, "config", None), name, None) for module in model.modules()]
+        known = [one for one in found if isinstance(one, int) and 0 < one < 10**9]
+        if known:
+            return min(known)
     found_in = [getattr(module, "max_len", None) for module in model.modules()]
     return min((one for one in found_in if isinstance(one, int)), default=None)
 
