@@ -282,7 +282,7 @@ def test_show_diagnose_and_report_read_the_run(data: list[dict[str, Any]], tmp_p
     new_trainer(tmp_path, data, callback, **settings).train()
     run = run_of(tmp_path)
     diagnosis = diagnose(run)
-    assert set(diagnosis.not_judged) == {"vanishing_gradient"}
+    assert set(diagnosis.not_judged) == {"rank_collapse", "vanishing_gradient"}
     run.write_findings(diagnosis.findings)
     run.write("diagnosis", diagnosis.to_dict())
     console = Console(record=True, width=100, file=(tmp_path / "screen.txt").open("w"))

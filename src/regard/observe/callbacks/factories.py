@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from regard._errors import MissingDependencyError
 from regard.observe.callbacks.settings import Settings
@@ -25,7 +25,7 @@ def hugging_face(
     run: Path | str | None = None,
     log: bool = False,
     recorder: Recorder | Sequence[Recorder] | None = None,
-    guard: Literal["off", "warn", "raise"] = "off",
+    guard: str = "off",
     **watching: Any,
 ) -> "HuggingFaceCallback":
     """Return a callback that watches the training of a Hugging Face ``Trainer``.
@@ -77,7 +77,7 @@ def lightning(
     run: Path | str | None = None,
     log: bool = False,
     recorder: Recorder | Sequence[Recorder] | None = None,
-    guard: Literal["off", "warn", "raise"] = "off",
+    guard: str = "off",
     **watching: Any,
 ) -> "LightningHooks":
     """Return a callback that watches the training of a Lightning ``Trainer``.

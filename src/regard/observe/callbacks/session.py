@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Session:
         recorders: Sequence[Recorder],
         folder: RunFolder | None,
         step: int,
-        guarding: Literal["off", "warn", "raise"] = "off",
+        guarding: str = "off",
     ) -> None:
         self._own = [] if folder is None else [HeadRecorder(folder.run.heads)]
         self._recorders: list[Recorder] = [*recorders, *self._own] if is_first_rank() else []

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +30,7 @@ class Settings:
     log: bool
     recorders: tuple[Recorder, ...]
     watching: Mapping[str, Any]
-    guard: Literal["off", "warn", "raise"] = "off"
+    guard: str = "off"
 
     @classmethod
     def of(
@@ -39,7 +39,7 @@ class Settings:
         log: bool,
         recorder: Recorder | Sequence[Recorder] | None,
         watching: Mapping[str, Any],
-        guard: Literal["off", "warn", "raise"] = "off",
+        guard: str = "off",
     ) -> "Settings":
         """Check the arguments of a callback.
 
