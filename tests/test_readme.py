@@ -114,15 +114,16 @@ def test_shown_command_runs(command, folder):
     set_before = dict(word.split("=", 1) for word in words[: words.index("regard")])
     read = words[words.index("<") + 1] if "<" in words else os.devnull
     arguments = list(itertools.takewhile(lambda word: word not in "<>", words[words.index("regard") + 1 :]))
-    done = subprocess.run(
-        [sys.executable, "-m", "regard", *arguments],
-        cwd=folder,
-        env={**os.environ, **set_before},
-        stdin=(folder / read).open(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with (folder / read).open() as given:
+        done = subprocess.run(
+            [sys.executable, "-m", "regard", *arguments],
+            cwd=folder,
+            env={**os.environ, **set_before},
+            stdin=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert done.returncode in ({0, 1} if arguments[0] in JUDGES else {0}), done.stderr
     assert "Traceback" not in done.stderr
