@@ -53,7 +53,7 @@ def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     validated = _curve(list(run.events("validation")), "loss")
     if validated is not None:
         lines.append(Line(name="validation", x=validated[0], y=validated[1], style="s2", points=True))
-    return line_chart(lines, title="Loss", y_label="nats")
+    return line_chart(lines, title="Loss", y_label="MSE" if run.info.task == "forecasting" else "nats")
 
 
 def _validation(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
