@@ -1,4 +1,4 @@
-"""The native attention kernels: a shared library and the structure that its functions take.
+"""The native kernels: a shared library and the structures that its functions take.
 
 This package knows nothing of tensors. ``regard.functional.impl.native`` checks what people give and fills it.
 """
@@ -15,6 +15,7 @@ __all__ = [
     "FLOAT32",
     "STATISTICS",
     "Call",
+    "LinearCall",
     "Side",
     "Tensor",
     "forced_instruction_set",
@@ -95,6 +96,23 @@ class Call(ctypes.Structure):
         super().__init__(size=ctypes.sizeof(Call), window_left=-1, window_right=-1)
 
 
+class LinearCall(ctypes.Structure):
+    """A linear layer for few rows; call.h says what each field means."""
+
+    _fields_ = [
+        *[(name, c_int64) for name in ("size", "rows", "in_features", "out_features", "dtype", "threads")],
+        ("input", c_void_p),
+        ("input_row", c_int64),
+        ("weight", c_void_p),
+        ("weight_row", c_int64),
+        ("bias", c_void_p),
+        ("output", c_void_p),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(size=ctypes.sizeof(LinearCall))
+
+
 @functools.cache
 def instruction_sets() -> tuple[str, ...]:
     """Return the instruction sets that this processor and this library have, the fastest first."""
@@ -104,11 +122,11 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(names)
 
 
-def run(kernel: str, call: Call) -> None:
-    """Run ``"forward"``, ``"backward"`` or ``"columns"`` on what ``call`` points to.
+def run(kernel: str, call: Call | LinearCall) -> None:
+    """Run ``"forward"``, ``"backward"``, ``"columns"`` or ``"linear"``, which takes a ``LinearCall``, on its tensors.
 
     Raises:
-        RuntimeError: the library was built for another version of ``Call``.
+        RuntimeError: the library was built for another version of the structure.
     """
     forced = forced_instruction_set()
     name = None if forced is None else forced.encode()  # None: the library takes the fastest one for this call
@@ -151,9 +169,10 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(path)
         library.regard_isa.argtypes, library.regard_isa.restype = [c_int], c_char_p
-        for kernel in ("forward", "backward", "columns"):
+        for kernel in ("forward", "backward", "columns", "linear"):
             function = getattr(library, f"regard_{kernel}")
-            function.argtypes, function.restype = [POINTER(Call), c_char_p], c_int
+            arguments = LinearCall if kernel == "linear" else Call
+            function.argtypes, function.restype = [POINTER(arguments), c_char_p], c_int
     except (OSError, AttributeError) as error:
         wanted, remedy = ("REGARD_NATIVE", "unset it") if named else ("regard_native", "install regard-native again")
         raise OSError(f"{wanted} needs the library of the native kernels at {path}, got {error}; {remedy}.") from error

@@ -1,4 +1,4 @@
-// What one attention call hands over: the C interface of this library.
+// What one call hands over: the C interface of this library.
 //
 // Everything is plain data, so that any language can fill it; Python's side is regard_native/__init__.py, which checks
 // `size` against its own idea of the structure. Pointers may be null where a comment says so. Strides count elements.
@@ -86,6 +86,20 @@ struct Call {
     // Columns: the weight that each key receives, Σ_i row_weight_i · p_ij.
     const float* row_weights;  // (batch, q_len), or null for 1
     float* received;           // (batch, heads, kv_len)
+};
+
+// output = input · weightᵀ + bias, for few rows of the input; all of one type, float32 or bfloat16.
+struct LinearCall {
+    int64_t size;  // of this structure
+    int64_t rows, in_features, out_features;
+    int64_t dtype;
+    int64_t threads;
+    const void* input;  // (rows, in_features), the last axis contiguous, as of the weight
+    int64_t input_row;  // strides
+    const void* weight;  // (out_features, in_features)
+    int64_t weight_row;
+    const void* bias;  // (out_features), or null
+    void* output;      // (rows, out_features), contiguous
 };
 
 }  // namespace regard

@@ -52,19 +52,25 @@ const Kernels* find(const char* name) {
     return nullptr;
 }
 
-// Queries that share a key head up to which a call spends its time on reading keys.
+// Rows up to which a call spends its time on reading what they are multiplied with, such as keys or a weight.
 constexpr int64_t kFewRows = 16;
 
-// What runs a call fastest: keys that are read once are read as they are, in pairs even where those are slow.
-const Kernels* fastest(const Call& call) {
-    const int64_t rows = call.kv_heads ? call.q_len * (call.heads / call.kv_heads) : 0;
-    const Kernels* const pairs = call.query.dtype == kBFloat16 && rows <= kFewRows ? find("avx512_bf16") : nullptr;
+// What runs `rows` rows of a type fastest: what is read once is read as it is, in pairs even where those are slow.
+const Kernels* fastest(int64_t dtype, int64_t rows) {
+    const Kernels* const pairs = dtype == kBFloat16 && rows <= kFewRows ? find("avx512_bf16") : nullptr;
     return pairs && pairs_are_slow() ? pairs : supported(0);
 }
 
+const Kernels* fastest(const Call& call) {
+    return fastest(call.query.dtype, call.kv_heads ? call.q_len * (call.heads / call.kv_heads) : 0);
+}
+
+const Kernels* fastest(const LinearCall& call) { return fastest(call.dtype, call.rows); }
+
 // 0: done; 1: the structure has another size; 2: this processor or library has no such instruction set.
-int run(void (*Kernels::*kernel)(const Call&), const Call* call, const char* isa) {
-    if (call->size != static_cast<int64_t>(sizeof(Call))) return 1;
+template <class Arguments>
+int run(void (*Kernels::*kernel)(const Arguments&), const Arguments* call, const char* isa) {
+    if (call->size != static_cast<int64_t>(sizeof(Arguments))) return 1;
     const Kernels* const kernels = isa ? find(isa) : fastest(*call);
     if (!kernels) return 2;
     (kernels->*kernel)(*call);
@@ -93,5 +99,9 @@ __attribute__((visibility("default"))) int regard_backward(const regard::Call* c
 
 __attribute__((visibility("default"))) int regard_columns(const regard::Call* call, const char* isa) {
     return regard::run(&regard::Kernels::columns, call, isa);
+}
+
+__attribute__((visibility("default"))) int regard_linear(const regard::LinearCall* call, const char* isa) {
+    return regard::run(&regard::Kernels::linear, call, isa);
 }
 }

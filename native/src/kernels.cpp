@@ -5,6 +5,7 @@
 #include "backward.h"
 #include "columns.h"
 #include "forward_driver.h"
+#include "linear.h"
 
 namespace regard::REGARD_ISA {
 
@@ -39,6 +40,7 @@ static void run(const Call& call) {
 #define REGARD_STRING_OF(name) #name
 #define REGARD_STRING(name) REGARD_STRING_OF(name)
 
-extern const Kernels kernels{REGARD_STRING(REGARD_ISA), supported, run<Forward>, run<Backward>, run<Columns>};
+extern const Kernels kernels{REGARD_STRING(REGARD_ISA), supported,  run<Forward>, run<Backward>,
+                             run<Columns>,              run_linear};
 
 }  // namespace regard::REGARD_ISA

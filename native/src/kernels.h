@@ -10,6 +10,7 @@ struct Kernels {
     void (*forward)(const Call&);
     void (*backward)(const Call&);
     void (*columns)(const Call&);
+    void (*linear)(const LinearCall&);
 };
 
 }  // namespace regard

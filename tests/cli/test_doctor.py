@@ -45,7 +45,12 @@ def made_up_times(monkeypatch: pytest.MonkeyPatch) -> None:
         won = {"float32": trial.size.work >= 1 << 21, "bfloat16": True, "float16": False}[trial.dtype]
         return trial.size.work * 1e-8 * (0.5 if won and trial.impl == "native" else 1.0) * repeats
 
+    def linear_timer(trial):
+        won = {"float32": trial.rows <= 4, "bfloat16": True}[trial.dtype]
+        return 0.5 if won and trial.peer == "native" else 1.0
+
     short = [replace(ladder, sizes=tuple(s for s in ladder.sizes if s.kv_len <= 1024)) for ladder in kernels.LADDERS]
+    monkeypatch.setattr(kernels, "tune_linear", functools.partial(kernels.tune_linear, linear_timer))
     monkeypatch.setattr(kernels, "tune", functools.partial(kernels.tune, ladders=short, timer=timer, limit_s=1e5))
 
 
@@ -272,6 +277,9 @@ def test_tuning_shows_ratios_and_keeps_what_follows(regard_command: Command, reg
     assert kept.forward == {"float32": 3_145_728, "bfloat16": 25_600, "float16": None}
     assert kept.decode is not None
     assert kept.decode["float16"] is None
+    assert kept.linear == {"float32": 4, "bfloat16": 16}
+    assert ["8", "1.00", "0.50", "–"] in [line.split() for line in lines]
+    assert "linear    up to 4 rows  up to 16 rows  never" in lines
     native_region._read_once.cache_clear()
     assert f"region          measured: {region_file}" in regard_command("doctor")[1]
 
@@ -284,6 +292,7 @@ def test_tuning_prints_json_and_nothing_else(regard_command: Command, region_fil
     assert code == 0
     assert found["path"] == str(region_file)
     assert found["region"] == json.loads(region_file.read_text())
+    assert found["measured_linear"][0] == {"dtype": "float32", "rows": 1, "ratio": 0.5, "upper_ratio": 0.5}
     rung = next(rung for rung in found["measured"] if (rung["mode"], rung["dtype"]) == ("decode", "bfloat16"))
     assert rung["ratio"] == pytest.approx(0.5)
     assert rung["size"] == {"heads": 12, "q_len": 8, "kv_len": 8, "head_dim": 64, "work": 49_152}

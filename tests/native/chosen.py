@@ -16,7 +16,7 @@ def chosen(instruction_set: str, threads: int) -> Iterator[None]:
     """
     run, choose = regard_native.run, regard_native.forced_instruction_set
 
-    def with_threads(kernel: str, call: regard_native.Call) -> None:
+    def with_threads(kernel: str, call: regard_native.Call | regard_native.LinearCall) -> None:
         call.threads = threads
         run(kernel, call)
 

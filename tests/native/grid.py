@@ -5,7 +5,7 @@
 
 One process, made to be run under sanitizers (`make native-sanitized`): the cases of ``tests/functional/conftest.py``,
 small ones and ones that fill several blocks, in every type, on every instruction set that the processor has, with one
-thread and with two. It runs forward, backward, all statistics, columns and dropout.
+thread and with two. It runs forward, backward, all statistics, columns and dropout, and linear layers of some sizes.
 """
 
 import argparse
@@ -27,11 +27,15 @@ from torch import Tensor
 
 from regard.functional import ROW_STATISTICS, key_mass, received_mass, reference, row_statistics
 from regard.functional.impl.native_attention import native_with_lse
+from regard.functional.impl.native_linear import DTYPES as LINEAR_DTYPES
+from regard.functional.impl.native_linear import native_linear
 
 _CASES = Path(__file__).resolve().parent.parent / "functional" / "conftest.py"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.06, torch.float16: 0.01}
 _DROPPED = 0.3
+_LINEAR = [(rows, *sizes) for rows in (1, 3, 8, 13) for sizes in ((1, 1), (33, 7), (200, 130), (768, 300))]
+"""Rows, input and output features of linear layers."""
 _Tensors = tuple[Tensor, Tensor, Tensor]
 _Checked = Iterator[tuple[str, Tensor, Answer]]
 _WITH_OUTPUT = tuple(name for name in regard_native.STATISTICS if name != "mass" and "contribution" not in name)
@@ -50,7 +54,7 @@ def main() -> int:
         for number, (case, dtype) in enumerate(_grid(options.dtype or tuple(_DTYPES))):
             threads = 1 + (number + shift) % 2
             with chosen(instruction_set, threads):
-                found = _differences(case, dtype)
+                found = _linear(*case, dtype) if isinstance(case, tuple) else _differences(case, dtype)
             calls, differing = calls + 1, differing + bool(found)
             for line in found:
                 print(f"{instruction_set}, {threads} threads, {str(dtype)[6:]}, {case}: {line}", flush=True)
@@ -59,7 +63,8 @@ def main() -> int:
 
 
 def _grid(names: Sequence[str]) -> Iterator[tuple[Any, torch.dtype]]:
-    """Yield each case, small and larger, in each of the types."""
+    """Yield each case, small and larger, in each of the types, and the sizes of linear layers."""
+    yield from ((sizes, _DTYPES[name]) for sizes in _LINEAR for name in names if name in LINEAR_DTYPES)
     for case in _cases():
         sizes = [case, _larger(case)] if case.causal <= (case.q_len <= case.kv_len) else [case]
         for sized in sizes:
@@ -106,6 +111,14 @@ def _attention(dense: Dense, tensors: _Tensors, masking: dict[str, Any]) -> _Che
     grads = torch.autograd.grad((output, lse), leaves, (direction, lse_direction))
     for (name, answer), grad in zip(dense.gradients(direction, lse_direction.double()).items(), grads, strict=True):
         yield name, grad, answer
+
+
+def _linear(rows: int, in_features: int, out_features: int, dtype: torch.dtype) -> list[str]:
+    shapes = (rows, in_features), (out_features, in_features), (out_features,)
+    x, weight, bias = (torch.randn(shape).to(dtype) for shape in shapes)
+    exact = x.double() @ weight.double().T + bias.double()
+    mismatch = _loosely(exact, _TOLERANCE[dtype]).mismatch(native_linear(x, weight, bias))
+    return [f"linear: {mismatch}"] if mismatch else []
 
 
 def _statistics(dense: Dense, tensors: _Tensors, masking: dict[str, Any]) -> _Checked:

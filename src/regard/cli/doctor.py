@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from regard.functional.kernels import Rung, Tuning
+    from regard.functional.kernels import LinearRung, Rung, Tuning
 
 __all__ = ["register"]
 
@@ -82,15 +83,17 @@ def _tune(json: bool) -> None:
         reason = native.problem or "regard-native is not installed; install it with `pip install ./native`."
         raise UnsupportedError(f"--tune needs native kernels that work: {reason}")
     tuning = _measured(Console(stderr=json, highlight=False))
-    tuning = replace(tuning, region=replace(tuning.region, conditions=kernels.Conditions.now()))
+    linear = kernels.tune_linear()
+    region = replace(tuning.region, linear=kernels.most_rows(linear), conditions=kernels.Conditions.now())
+    tuning = replace(tuning, region=region)
     path = kernels.region_path()
     if not json:  # before the file is written: where that fails, a minute of measuring is not lost
-        for line in tuning_lines(tuning, native):
+        for line in tuning_lines(tuning, linear, native):
             typer.echo(line)
     with _writing(path):
         tuning.region.save(path)
     if json:
-        _print_json(_tuning_content(tuning, path))
+        _print_json(_tuning_content(tuning, linear, path))
     else:
         typer.echo(f'\nimpl="auto" goes by this from now on: {path}\n`regard doctor --reset` removes it.')
 
@@ -122,12 +125,15 @@ def _writing(path: "Path") -> Iterator[None]:
         ) from error
 
 
-def _tuning_content(tuning: "Tuning", path: "Path") -> dict[str, Any]:
+def _tuning_content(tuning: "Tuning", linear: "Sequence[LinearRung]", path: "Path") -> dict[str, Any]:
+    from dataclasses import asdict
+
     return {
         "path": str(path),
         "region": tuning.region,
         "num_left_out": tuning.num_left_out,
         "measured": [_rung_content(rung) for rung in tuning.rungs],
+        "measured_linear": [asdict(rung) for rung in linear],
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from regard.cli.installation import Choice, Installation, Package
-from regard.functional.kernels import DTYPES, LADDERS, NativeKernels, Region, Tuning
+from regard.functional.kernels import DTYPES, LADDERS, LINEAR_ROWS, LinearRung, NativeKernels, Region, Tuning
 
 __all__ = ["installation_lines", "tuning_lines"]
 
@@ -23,7 +23,7 @@ def installation_lines(found: Installation) -> Iterator[str]:
     facts.append(("region", _region_line(found)))
     yield from _grid(facts)
     if found.region.figures is not None and found.region.origin != "none":
-        yield f'\nleast work ({_WORK}) from which impl="auto" takes native kernels'
+        yield f'\nleast work ({_WORK}) from which impl="auto" takes native kernels; rows for which linear layers do'
         yield from _grid(_region_rows(found.region.figures))
     if found.choices:
         yield '\nimpl="auto" takes'
@@ -74,6 +74,8 @@ def _region_rows(region: Region) -> Iterator[Sequence[str]]:
     for mode, label in _MODES.items():
         figures = getattr(region, mode)
         yield (label, "as forward") if figures is None else (label, *(_work(figures.get(dtype)) for dtype in DTYPES))
+    rows = [region.most_rows(getattr(torch, dtype)) for dtype in DTYPES]
+    yield ("linear", *(f"up to {most} rows" if most else "never" for most in rows))
 
 
 def _work(least: int | None) -> str:
@@ -96,14 +98,16 @@ def _package_rows(packages: Sequence[Package]) -> Iterator[Sequence[str]]:
         yield (package.name, package.version or "–", missing if package.version is None else package.unlocks)
 
 
-def tuning_lines(tuning: Tuning, native: NativeKernels) -> Iterator[str]:
+def tuning_lines(tuning: Tuning, linear: Sequence[LinearRung], native: NativeKernels) -> Iterator[str]:
     """Return the ratios that were measured and what follows from them."""
     threads = _threads(torch.get_num_threads())
     yield f"time of the native kernels ({native.chosen}, {threads}) / time of PyTorch's, the median of rounds"
     yield from _grid(_ratio_rows(tuning))
+    yield "\nthe same of linear layers without gradients, by rows"
+    yield from _grid(_linear_rows(linear))
     if tuning.num_left_out:
         yield f"– left out: {tuning.num_left_out} of the longest, for which there was no time"
-    yield f"\nleast work ({_WORK}) from which they win at every larger size, in three rounds of four"
+    yield f"\nleast work ({_WORK}) from which they win at every larger size, in three rounds of four; rows"
     yield from _grid(_region_rows(tuning.region))
 
 
@@ -115,6 +119,13 @@ def _ratio_rows(tuning: Tuning) -> Iterator[Sequence[str]]:
             taken = (ratios.get((ladder.mode, size, dtype), "–") for dtype in DTYPES)
             labels = (_MODES[ladder.mode], f"{size.heads}", f"{size.q_len} × {size.kv_len}", f"{size.work:,}")
             yield (*labels, *taken)
+
+
+def _linear_rows(rungs: Sequence[LinearRung]) -> Iterator[Sequence[str]]:
+    ratios = {(rung.rows, rung.dtype): f"{rung.ratio:.2f}" for rung in rungs}
+    yield ("rows", *DTYPES)
+    for rows in LINEAR_ROWS:
+        yield (f"{rows}", *(ratios.get((rows, dtype), "–") for dtype in DTYPES))
 
 
 def _grid(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -27,6 +27,7 @@ FACTORS: Mapping[str, tuple[int, int]] = {
     "mkldnn_linear": (0, 1),
     "mm": (0, 1),
     "mv": (0, 1),
+    "native_linear": (0, 1),
     "vdot": (0, 1),
 }
 """Operators that are one product -> the places of its two factors among the arguments."""
@@ -87,5 +88,6 @@ _FORMULAS: Mapping[str, Callable[[Sequence[Any], Any], int]] = {
     "mkldnn_rnn_layer": _onednn_recurrent,
     "mkldnn_rnn_layer_backward": _onednn_recurrent_backward,
     "mv": _mv,
+    "native_linear": _linear,
     "vdot": _mv,
 }

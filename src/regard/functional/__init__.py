@@ -8,6 +8,7 @@ from regard.functional.attention import IMPLEMENTATIONS, attention, selected_imp
 from regard.functional.columns import column_statistics, received_mass
 from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition, kernel_statistics
 from regard.functional.given_scores import column_statistics_of_scores, statistics_of_scores
+from regard.functional.impl.native_linear import linear
 from regard.functional.impl.native_region import native_trains
 from regard.functional.masks import (
     as_bias,
@@ -54,6 +55,7 @@ __all__ = [
     "keep_from_padding",
     "kernel_statistics",
     "key_mass",
+    "linear",
     "native_trains",
     "num_allowed_keys",
     "packed_attention",

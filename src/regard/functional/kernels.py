@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.functional import reference
 from regard.functional.impl.native import instruction_set, native_available
 from regard.functional.impl.native_attention import native_with_lse
+from regard.functional.impl.native_linear_tuning import LINEAR_ROWS, LinearRung, most_rows, tune_linear
 from regard.functional.impl.native_region import (
     Conditions,
     Region,
@@ -27,21 +28,25 @@ from regard.functional.impl.torch_private import has_amx
 __all__ = [
     "DTYPES",
     "LADDERS",
+    "LINEAR_ROWS",
     "PEERS",
     "Conditions",
     "Ladder",
+    "LinearRung",
     "NativeKernels",
     "Region",
     "Rung",
     "Size",
     "Tuning",
     "has_amx",
+    "most_rows",
     "native_kernels",
     "outdated_region",
     "region_origin",
     "region_path",
     "this_machine",
     "tune",
+    "tune_linear",
 ]
 
 

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError, CapacityWarning
+from regard.functional import linear
 from regard.models.decoder_config import DecoderConfig
 from regard.models.initialise import initialise
 from regard.models.inputs import check_ids, keep_mask
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
 
     def logits(self, states: Float[Tensor, "*batch embed_dim"]) -> Float[Tensor, "*batch vocab_size"]:
         """Return the logits of each word, unnormalised log-probabilities."""
-        return F.linear(states, self.words.weight if self.output is None else self.output.weight)
+        return linear(states, self.words.weight if self.output is None else self.output.weight)
 
     def new_cache(self, make: Callable[[], KeyValueCache] = DynamicCache) -> CacheStack:
         """Return an empty cache: what ``make`` gives, once for each layer.

@@ -7,11 +7,11 @@ neither, and ``width_for`` makes the parameter counts equal.
 import sys
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.functional import linear
 from regard.models.initialise import initialise, initialise_recurrent
 from regard.models.inputs import check_ids, check_not_empty, keep_mask
 from regard.models.recurrent_config import RecurrentConfig
@@ -176,7 +176,7 @@ class RecurrentForCausalLM(nn.Module):
     def _logits(self, hidden: Tensor) -> Tensor:
         # Words are drawn at size 1 for the first layer; as a decoder that would make the first guesses wild.
         scale = self.network.config.embed_dim**-0.5
-        return F.linear(self.transform(self.dropout(hidden)) * scale, self.network.words.weight, self.bias)
+        return linear(self.transform(self.dropout(hidden)) * scale, self.network.words.weight, self.bias)
 
 
 class RecurrentSession:

@@ -4,11 +4,11 @@ import sys
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.functional import linear
 from regard.models.initialise import initialise, initialise_recurrent
 from regard.models.inputs import check_ids, keep_mask
 from regard.models.recurrent_config import RecurrentTranslatorConfig
@@ -159,7 +159,7 @@ class RecurrentTranslator(nn.Module):
         if self.output is not None:
             return self.output(hidden)  # type: ignore[no-any-return]
         # Words are drawn at size 1 for the layers that read them; as a decoder that would make the first guesses wild.
-        return F.linear(hidden * self.config.embed_dim**-0.5, self.target_words.weight)
+        return linear(hidden * self.config.embed_dim**-0.5, self.target_words.weight)
 
 
 class RecurrentTranslatorSession:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.functional import linear
 from regard.models.initialise import initialise
 from regard.models.inputs import check_ids, check_rows, padding_mask, stands_right
 from regard.models.transformer_config import TransformerConfig
@@ -160,7 +161,7 @@ class Transformer(nn.Module):
     def logits(self, hidden: Float[Tensor, "*batch embed_dim"]) -> Float[Tensor, "*batch vocab_size"]:
         """Return the logits of the next token for each hidden state."""
         weight = self.target_embeddings.tokens.weight if self.output is None else self.output.weight
-        return F.linear(hidden, weight)
+        return linear(hidden, weight)
 
     def new_cache(self, make: Callable[[], KeyValueCache] = DynamicCache) -> TransformerCache:
         """Return an empty cache: for each layer of the decoder what ``make`` gives, and one for the source."""

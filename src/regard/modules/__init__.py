@@ -24,6 +24,7 @@ from regard.modules.decoder_block import DecoderBlock
 from regard.modules.dropout import FastDropout
 from regard.modules.feed_forward import FeedForward
 from regard.modules.from_torch import from_torch
+from regard.modules.linear import Linear
 from regard.modules.multi_head import MultiHeadAttention
 from regard.modules.norms import make_norm
 from regard.modules.positions import LearnedPositions
@@ -44,6 +45,7 @@ __all__ = [
     "Int8Cache",
     "KeyValueCache",
     "LearnedPositions",
+    "Linear",
     "MultiHeadAttention",
     "PrefixCache",
     "RecurrentLayers",

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
+from regard.modules.linear import Linear
 
 __all__ = ["ACTIVATIONS", "FeedForward"]
 
@@ -40,9 +41,9 @@ class FeedForward(nn.Module):
         if activation not in ACTIVATIONS:
             raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
         self.activation = activation
-        self.hidden = nn.Linear(embed_dim, hidden_dim, bias=bias)
-        self.gate = nn.Linear(embed_dim, hidden_dim, bias=bias) if activation == "swiglu" else None
-        self.output = nn.Linear(hidden_dim, embed_dim, bias=bias)
+        self.hidden = Linear(embed_dim, hidden_dim, bias=bias)
+        self.gate = Linear(embed_dim, hidden_dim, bias=bias) if activation == "swiglu" else None
+        self.output = Linear(hidden_dim, embed_dim, bias=bias)
 
     def forward(self, x: Float[Tensor, "*batch embed_dim"]) -> Float[Tensor, "*batch embed_dim"]:
         """Return the network's value at each position, in the shape of ``x``."""

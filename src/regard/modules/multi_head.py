@@ -12,6 +12,7 @@ from regard.functional import attention
 from regard.functional.masks import combine
 from regard.functional.scoring import qk_norm as normed
 from regard.modules.cache import Attended, CrossAttentionCache, KeyValueCache
+from regard.modules.linear import Linear
 from regard.modules.padding import keep_mask, real_tokens
 from regard.modules.rotary import turned, turned_at_end
 
@@ -93,10 +94,10 @@ class MultiHeadAttention(nn.Module):
         self.embed_dim, self.num_heads, self.num_kv_heads, self.head_dim = embed_dim, num_heads, num_kv_heads, head_dim
         self.dropout_p, self.causal, self.rotary = dropout_p, causal, rotary
         self.compute_dtype, self.impl = compute_dtype, impl
-        self.query = nn.Linear(embed_dim, num_heads * head_dim, bias=bias)
-        self.key = nn.Linear(kdim, num_kv_heads * head_dim, bias=bias)
-        self.value = nn.Linear(vdim, num_kv_heads * head_dim, bias=bias)
-        self.output = nn.Linear(num_heads * head_dim, embed_dim, bias=bias)
+        self.query = Linear(embed_dim, num_heads * head_dim, bias=bias)
+        self.key = Linear(kdim, num_kv_heads * head_dim, bias=bias)
+        self.value = Linear(vdim, num_kv_heads * head_dim, bias=bias)
+        self.output = Linear(num_heads * head_dim, embed_dim, bias=bias)
         self.norm_scale = nn.Parameter(torch.full((num_heads,), math.sqrt(head_dim))) if qk_norm else None
         self.log_temperature = nn.Parameter(torch.zeros(num_heads)) if temperature else None
 

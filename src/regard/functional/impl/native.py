@@ -26,6 +26,7 @@ __all__ = [
     "forward",
     "instruction_set",
     "native_available",
+    "native_module",
     "native_obstacle",
     "received",
     "row_sums",
@@ -94,7 +95,7 @@ def instruction_set() -> str:
     Raises:
         UnsupportedError: ``regard-native`` is not installed.
     """
-    chosen: str = _native().instruction_set()
+    chosen: str = native_module().instruction_set()
     return chosen
 
 
@@ -215,7 +216,7 @@ class _Call:
     def __init__(
         self, query: Tensor, key: Tensor, scoring: Scoring, value: Tensor | None = None, output: Tensor | None = None
     ) -> None:
-        self.native = _native()
+        self.native = native_module()
         self.shape = query.shape[:3]
         self._kept: list[Tensor] = []
         call = self.structure = self.native.Call()
@@ -310,7 +311,7 @@ def empty_gradient(tensor: Tensor) -> Tensor:
     return empty if empty.stride(-1) == 1 or tensor.shape[-1] == 1 else torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
-def _native() -> Any:
+def native_module() -> Any:
     """Return the package, or raise ``UnsupportedError``."""
     found = _library()
     if found is None:

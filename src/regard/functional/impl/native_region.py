@@ -75,6 +75,8 @@ class Region:
         training: for calls with gradients.
         decode: for calls without gradients and with at most ``MOST_DECODED`` queries, whose time goes into reading keys
             and values; None where they were not judged by themselves, then ``forward`` holds for them.
+        linear: the most rows up to which the native linear layer wins without gradients; a type that is missing is
+            never won. None where it was not measured.
         conditions: what it was measured under; None where that is not known.
 
     Raises:
@@ -84,10 +86,11 @@ class Region:
     forward: dict[str, int | None]
     training: dict[str, int | None]
     decode: dict[str, int | None] | None = None
+    linear: dict[str, int | None] | None = None
     conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
-        for name in ("forward", "training", "decode"):
+        for name in ("forward", "training", "decode", "linear"):
             for dtype, least in (getattr(self, name) or {}).items():
                 if least is not None and (type(least) is not int or least < 1):
                     raise ArgumentError(f"{name} of {dtype} must be a whole number above 0 or None, got {least!r}.")
@@ -98,6 +101,10 @@ class Region:
         if not trains and q_len <= MOST_DECODED and self.decode is not None:
             figures = self.decode
         return figures.get(str(dtype).removeprefix("torch."))
+
+    def most_rows(self, dtype: torch.dtype) -> int:
+        """Return the most rows up to which the native linear layer wins, 0 for never."""
+        return (self.linear or {}).get(str(dtype).removeprefix("torch.")) or 0
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically."""
@@ -112,6 +119,7 @@ _MEASURED = {
         forward={"float32": 1 << 28, "bfloat16": 1 << 24},
         training={"float32": 1 << 20, "bfloat16": 1 << 16, "float16": 1 << 16},
         decode={"float32": 1 << 22},
+        linear={"float32": 8, "bfloat16": 8},
     ),
     "avx512_bf16": Region(
         forward={"float32": 1 << 20, "bfloat16": 1 << 18, "float16": 1 << 20},
@@ -137,11 +145,13 @@ def load_region(path: Path) -> Region:
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        decode, conditions = held.get("decode"), held.get("conditions")  # files older than these lack them
+        decode, linear = (held.get(name) for name in ("decode", "linear"))  # files older than these lack them
+        conditions = held.get("conditions")
         return Region(
             forward=dict(held["forward"]),
             training=dict(held["training"]),
             decode=None if decode is None else dict(decode),
+            linear=None if linear is None else dict(linear),
             conditions=None if conditions is None else Conditions(**conditions),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -30,6 +30,7 @@ __all__ = [
     "modes_are_on",
     "product_of_transposed",
     "scaled_above_zero",
+    "transforms_are_on",
 ]
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
@@ -128,6 +129,11 @@ def is_imaginary(tensor: Tensor) -> bool:
 def modes_are_on() -> bool:
     """Return whether somebody listens to every operator, who would not hear of a kernel that is none."""
     return bool(torch._C._len_torch_dispatch_stack())
+
+
+def transforms_are_on() -> bool:
+    """Return whether a transform such as ``torch.vmap`` is at work, under which tensors have no memory of their own."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def has_amx() -> bool:
