@@ -5,12 +5,14 @@ READY := .venv/.ready
 NATIVE := .venv/.native
 PYTEST := $(BIN)/python -m pytest
 SHAPES := --jaxtyping-packages=regard,beartype.beartype
+# A file's tests stay in one process, since they share what they trained; conftest.py puts the longest files first.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 # OpenMP's threads spin only shortly while they wait: longer, they starve each other where another process uses a core.
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native native-sanitized demo demo-fast test test-compiled check lint types layers docs environment wheel bench clean
+.PHONY: help setup native native-sanitized demo demo-fast test test-compiled coverage check lint types layers docs environment wheel bench clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -38,7 +40,10 @@ demo-fast: setup ## the same on a small setting of the same data, in about a min
 	@$(BIN)/regard demo --fast
 
 test: setup ## run the whole test suite with every shape annotation checked
-	@echo "Running the test suite; a few minutes on two cores."
+	@echo "Running the test suite, a process for each core; some twenty minutes on two."
+	@$(PYTEST) -m "not compiled" $(SHAPES) $(SIDE_BY_SIDE)
+
+coverage: setup ## the test suite in one process, and which lines and branches of regard it does not run
 	@$(PYTEST) -m "not compiled" $(SHAPES) --cov --cov-report=term:skip-covered
 
 test-compiled: setup ## run the tests of compiled functions, which the shape hook would disturb

@@ -19,9 +19,23 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 # Before torch loads OpenMP, as on the command line: tests share their cores with each other and with other work.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_LONGEST = ("tests/test_readme.py", "tests/conformance/", "tests/test_demo.py", "tests/cli/", "tests/train/")
+"""Where the longest files are; they run first, so that no process ends long after the others."""
 
 settings.register_profile("regard", derandomize=True, deadline=None, database=None)
 settings.load_profile("regard")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, start in enumerate(_LONGEST) if item.nodeid.startswith(start)), len(_LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import pytest
 from regard import RegardError
 from regard.train import RECIPES, configure
 from regard.train.classification.config import ModelConfig
+from regard.train.translation.config import PairsConfig
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -71,3 +72,7 @@ def test_recorders_are_asked_for_by_name() -> None:
     chosen = configure("demo", ["watch.tensorboard=true", "watch.plotjuggler=127.0.0.1:9870"]).watch
     assert (chosen.tensorboard, chosen.plotjuggler) == (True, "127.0.0.1:9870")
     assert configure("demo", ["watch.plotjuggler=true"]).watch.plotjuggler is True
+
+
+def test_a_column_may_be_named_by_its_number():
+    assert PairsConfig.model_validate({"path": "pairs.tsv", "source_column": 1}).source_column == "1"

@@ -10,9 +10,9 @@ __all__ = ["JobConfig", "OptimConfig", "Settings", "WatchConfig"]
 
 
 class Settings(BaseModel):
-    """A part of a config: frozen, and without room for a field that it does not know."""
+    """A part of a config: frozen, without room for a field that it does not know; a number may stand for a text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
 
 class OptimConfig(Settings):
