@@ -137,10 +137,8 @@ def test_ranks_that_one_of_them_stopped_go_on_to_the_same_end(tmp_path: Path) ->
 
 
 def test_a_step_that_cannot_be_dealt_out_is_refused() -> None:
-    ranks = Ranks()
-    ranks.size = 3
-    with pytest.raises(RegardError, match=r"a multiple of the 3 ranks, got 2; set it to 3 and optim\.batch_size"):
-        ranks.check(2)
+    with pytest.raises(RegardError, match=r"multiple of the 3 ranks, got 2; set it to 3 and divide optim\.batch_size"):
+        Ranks(3).check(2)
 
 
 if __name__ == "__main__":

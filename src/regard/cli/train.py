@@ -25,16 +25,25 @@ def train(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/RECIPE.")] = None,
     fresh: Fresh = False,
+    ray: Annotated[
+        int | None, typer.Option(metavar="N", help="Train on N workers of a Ray cluster (extra ray); see docs.")
+    ] = None,
 ) -> None:
     """Train a recipe on your data: audit, train, evaluate, diagnose, judge readiness, report.
 
     The data may be a CSV, TSV, JSONL or Parquet file (data.path, data.text, data.label, optionally data.test_path),
     or a set of the Hugging Face hub (data.source=hub, data.name).
     """
-    from regard.cli.job import run_job
     from regard.train import configure
 
-    run_job(configure(recipe, settings or []), out or Path("runs") / recipe, fresh=fresh)
+    config, folder = configure(recipe, settings or []), out or Path("runs") / recipe
+    if ray is not None:
+        from regard.cli.cluster import run_on_ray
+
+        return run_on_ray(config, folder, num_workers=ray, fresh=fresh)
+    from regard.cli.job import run_job
+
+    return run_job(config, folder, fresh=fresh)
 
 
 def recipes(

@@ -24,12 +24,16 @@ _STEPS = 1 << 20  # apart from each other lie the seeds of two ranks
 
 
 class Ranks:
-    """The processes of the default group of ``torch.distributed``; one where that is not running."""
+    """The processes of the default group of ``torch.distributed``; one where that is not running.
 
-    def __init__(self) -> None:
+    Args:
+        size: how many they will be, where they are not running yet.
+    """
+
+    def __init__(self, size: int = 1) -> None:
         running = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if running else 0
-        self.size = dist.get_world_size() if running else 1
+        self.size = dist.get_world_size() if running else size
 
     @property
     def is_first(self) -> bool:
@@ -44,8 +48,8 @@ class Ranks:
         """
         if batches_per_step % self.size:
             raise ArgumentError(
-                f"optim.accumulate, the batches of a step, must be a multiple of the {self.size} ranks, got "
-                f"{batches_per_step}; set it to {self.size} and optim.batch_size to a {self.size}th for the same step."
+                f"optim.accumulate, the batches of a step, must be a multiple of the {self.size} ranks, got {batches_per_step};"
+                f" set it to {self.size} and divide optim.batch_size by {self.size} for the same step."
             )
 
     def share(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
