@@ -48,8 +48,8 @@ class Ranks:
         """
         if batches_per_step % self.size:
             raise ArgumentError(
-                f"optim.accumulate, the batches of a step, must be a multiple of the {self.size} ranks, got {batches_per_step};"
-                f" set it to {self.size} and divide optim.batch_size by {self.size} for the same step."
+                f"optim.accumulate, the batches of a step, must be a multiple of the {self.size} ranks, got "
+                f"{batches_per_step}; set it to {self.size} and divide optim.batch_size by as much for the same step."
             )
 
     def share(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
