@@ -46,7 +46,7 @@ def test_two_workers_of_a_cluster_compute_what_one_process_does(
         (("--ray", "1"), "--ray needs at least 2 workers, got 1; leave it out for one process."),
         (
             ("--ray", "3"),
-            "must be a multiple of the 3 ranks, got 2; set it to 3 and divide optim.batch_size by as much",
+            "a multiple of the 3 ranks, got 2; set it to 3 and divide optim.batch_size by as much",
         ),
     ],
 )

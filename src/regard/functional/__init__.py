@@ -23,6 +23,7 @@ from regard.functional.masks import (
 )
 from regard.functional.packed import packed_attention
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
+from regard.functional.roles import RoleEffects, role_effects
 from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
 from regard.functional.similarity import head_similarity
 from regard.functional.statistics import RowStatistics, key_mass, row_statistics
@@ -33,6 +34,7 @@ __all__ = [
     "IMPLEMENTATIONS",
     "ROW_STATISTICS",
     "Definition",
+    "RoleEffects",
     "RowStatistics",
     "additive",
     "additive_attention",
@@ -62,6 +64,7 @@ __all__ = [
     "prefix_mask",
     "qk_norm",
     "received_mass",
+    "role_effects",
     "rotary_tables",
     "row_statistics",
     "selected_impl",
