@@ -38,6 +38,10 @@ def test_a_model_from_scratch_has_its_sizes_in_the_config() -> None:
     [
         (["optim.lr"], r"path=value, such as optim\.lr=1e-4; got 'optim\.lr'"),
         (["optim.learning_rate=1"], "field of the recipe, got 'optim.learning_rate'"),
+        (
+            ["data.source=reuters-r8", "data.path=mine.csv"],
+            "data.path is for data.source=table, got data.source=reuters-r8; set both or leave it out",
+        ),
         (["optin.lr=1"], "did you mean 'optim'"),
         (["optim.lr.value=1"], "field of the recipe, got 'optim.lr.value'"),
         (["optim.lr=-1"], "optim.lr: Input should be greater than 0, got -1"),

@@ -35,6 +35,11 @@ class DataConfig(Settings):
             raise ValueError("data.path must name a CSV, TSV, JSONL or Parquet file: --set data.path=FILE")
         if self.source == "hub" and self.name is None:
             raise ValueError("data.name must be a hub name or local folder: --set data.name=NAME")
+        for field, source in (("path", "table"), ("test_path", "table"), ("name", "hub")):
+            if getattr(self, field) is not None and self.source != source:
+                raise ValueError(
+                    f"data.{field} is for data.source={source}, got data.source={self.source}; set both or leave it out"
+                )
         return self
 
 
