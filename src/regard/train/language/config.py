@@ -37,13 +37,13 @@ class LanguageModel(Settings):
         description="width of a recurrent network's state; if not given, the one that makes as many parameters as the "
         "decoder of these sizes has",
     )
-    num_layers: int = Field(6, ge=1)
-    embed_dim: int = Field(192, ge=8)
-    num_heads: int = Field(6, ge=1)
+    num_layers: int = Field(4, ge=1)
+    embed_dim: int = Field(160, ge=8)
+    num_heads: int = Field(5, ge=1)
     num_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; as many as heads if not given")
     activation: Literal["gelu", "relu", "swiglu"] = "swiglu"
     positions: Literal["rotary", "learned"] = "rotary"
-    dropout_p: float = Field(0.05, ge=0, lt=1)
+    dropout_p: float = Field(0.15, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "LanguageModel":
@@ -57,10 +57,11 @@ class LanguageModel(Settings):
 
 
 class LanguageOptim(OptimConfig):
-    """AdamW as language models from scratch are used to."""
+    """AdamW as language models from scratch are used to; small steps, so that a million characters make many."""
 
     epochs: int = Field(6, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    batch_size: int = Field(8, ge=1)
+    lr: float = Field(3e-3, gt=0)
     schedule: Literal["linear", "cosine", "inverse_sqrt"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.1, ge=0)
