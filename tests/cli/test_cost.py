@@ -81,8 +81,30 @@ def test_scaling_prints_slopes_and_draws(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "settings", "assumed"),
+    [
+        ("from-scratch", ["model.num_layers=1"], "8 labels"),
+        ("language-model", ["data.path=a.txt", "model.num_layers=1"], "100 kinds of characters"),
+        ("language-model", ["data.path=a.txt", "model.architecture=gru", "data.window=16"], "100 kinds of characters"),
+        ("masked-words", ["data.path=a.txt", "model.num_layers=1"], "8,000 word pieces"),
+        ("translator", ["data.path=a.tsv", "model.vocab_size=500"], "500 subwords"),
+        ("translator", ["data.path=a.tsv", "model.tokens=words"], "2,000 words"),
+        ("forecaster", ["data.path=a.csv"], "7 channels"),
+    ],
+)
+def test_every_recipe_can_be_planned(run, recipe, settings, assumed):
+    done = run("plan", recipe, "--memory", "3GB", *(part for one in settings for part in ("--set", one)))
+
+    assert done.exit_code == 0, done.exception
+    assert f"{recipe}: a step of training" in done.stdout
+    assert "fits into 3.00 GB" in done.stdout
+    assert f"Note: The data is not read; it is taken to have {assumed}." in done.stdout
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["plan", "forecaster", "--set", "data.path=a.csv", "--len", "100"], "set model.input_len=100"),
         (["plan", "made_here:needs"], "must need no arguments"),
         (["plan", "made_here:three"], "must be a module"),
         (["plan", "made_here:layer", "--memory", "lots"], "a size such as 8GB"),

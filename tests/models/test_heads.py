@@ -88,3 +88,10 @@ def test_one_class_is_refused(encoder):
 def test_unknown_pooling_is_refused(encoder):
     with pytest.raises(ArgumentError, match="pooling must be"):
         BertForSequenceClassification(encoder, 2, pooling="max")
+
+
+def test_logits_of_some_places_are_those_of_all(encoder):
+    model = BertForMaskedLM(encoder).eval()
+    ids = torch.randint(1, encoder.config.vocab_size, (3, 7))
+    places = torch.rand(3, 7) < 0.4
+    torch.testing.assert_close(model(ids, logits_at=places), model(ids)[places])

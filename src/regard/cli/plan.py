@@ -87,7 +87,11 @@ def _planned(workload: "Workload", limit: int | None, time: bool) -> "Plan":
         found = replace(found, time=estimated(found))
     if limit is None:
         return found
-    longest = largest_that_fits(workload, limit, vary="length", most=max_length(workload.model))
+    longest = (
+        None
+        if workload.fixed_length
+        else largest_that_fits(workload, limit, vary="length", most=max_length(workload.model))
+    )
     most = largest_that_fits(workload, limit, vary="batch")
     return replace(found, limit_bytes=limit, longest=longest, most=most)
 

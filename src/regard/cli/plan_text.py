@@ -32,6 +32,7 @@ def plan_lines(found: Plan) -> list[str]:
     if found.limit_bytes is not None:
         word = "fits into" if found.fits else "does not fit into"
         lines.append(f"limit        {word} {in_bytes(found.limit_bytes)}")
-        lines.append(f"             longest sequence at batch {workload.batch}: {found.longest or 0:,} tokens")
+        if found.longest is not None:
+            lines.append(f"             longest sequence at batch {workload.batch}: {found.longest:,} tokens")
         lines.append(f"             largest batch at {workload.length:,} tokens: {found.most or 0:,}")
     return [*lines, *(f"Note: {note}" for note in found.notes)]

@@ -30,7 +30,7 @@ class Plan:
         account: operations of one step, and the memory in use meanwhile; the optimizer's state is there before it.
         map_bytes: what the attention maps of all layers would take at once, were attention not fused.
         time: how long a step is expected to take; None where nothing was measured.
-        longest: tokens of a sequence that fit at this batch; None where no limit was given.
+        longest: tokens of a sequence that fit at this batch; None without a limit, or where the model takes one length.
         most: sequences that fit at this length; None likewise.
         limit_bytes: of memory for the tensors; None for none.
         notes: what must be known.
@@ -200,6 +200,7 @@ def _largest(peak: Callable[[int], int], limit: int, first: int, most: int) -> i
 
 def _notes(workload: Workload) -> tuple[str, ...]:
     limit = max_length(workload.model)
+    found = [workload.assumed] if workload.assumed else []
     if limit is not None and workload.length > limit:
-        return (f"The model has {limit:,} positions, fewer than {workload.length:,} tokens.",)
-    return ()
+        found.append(f"The model has {limit:,} positions, fewer than {workload.length:,} tokens.")
+    return tuple(found)

@@ -32,6 +32,8 @@ class Workload:
         loss: from the result and the arguments to what is trained on.
         precision: ``"bfloat16"`` for autocast.
         name: what a person reads.
+        fixed_length: whether the model takes this length alone.
+        assumed: what is not known and was taken to be so, in a sentence; empty for nothing.
 
     Raises:
         ArgumentError: a size below 1, or an unknown precision.
@@ -45,6 +47,8 @@ class Workload:
     loss: Callable[[Any, Arguments], Tensor] = default_loss
     precision: Precision = "float32"
     name: str = "model"
+    fixed_length: bool = False
+    assumed: str = ""
 
     def __post_init__(self) -> None:
         if min(self.batch, self.length) < 1:

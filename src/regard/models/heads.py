@@ -37,9 +37,23 @@ class BertForMaskedLM(nn.Module):
         input_ids: Int[Tensor, "batch len"],
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-    ) -> Float[Tensor, "batch len vocab_size"]:
-        """Return the logits of each word at each place; the arguments are those of ``Bert``."""
-        hidden = self.transform(self.bert(input_ids, attention_mask, token_type_ids))
+        logits_at: Bool[Tensor, "batch len"] | None = None,
+    ) -> Float[Tensor, "batch len vocab_size"] | Float[Tensor, "places vocab_size"]:
+        """Return the logits of each word at each place.
+
+        Args:
+            input_ids: as for ``Bert``, as are the two after it.
+            attention_mask: 1 = real token.
+            token_type_ids: of the segments.
+            logits_at: places to be guessed; the logits are then those of these places alone, one behind the other. The
+                projection to the vocabulary is a large part of the work, and training needs 15 % of it.
+        """
+        states = self.bert(input_ids, attention_mask, token_type_ids)
+        return self.logits(states if logits_at is None else states[logits_at])
+
+    def logits(self, states: Float[Tensor, "*places embed_dim"]) -> Float[Tensor, "*places vocab_size"]:
+        """Return the logits of each word, of hidden states of the encoder."""
+        hidden = self.transform(states)
         hidden = self.norm(F.gelu(hidden) if self.bert.config.activation == "gelu" else F.relu(hidden))
         return F.linear(hidden, self.bert.embeddings.words.weight, self.bias)
 

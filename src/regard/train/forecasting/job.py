@@ -36,13 +36,13 @@ from regard.models import (
     width_for,
 )
 from regard.records import Checks, Run, write_json
-from regard.train.forecasting.config import ForecastingConfig
+from regard.train.forecasting.config import ForecasterModel, ForecastingConfig
 from regard.train.forecasting.dataset import SeriesData, build_series
 from regard.train.forecasting.task import ForecastTask
 from regard.train.job import Job
 from regard.train.progress import Progress
 
-__all__ = ["ForecasterJob"]
+__all__ = ["ForecasterJob", "new_forecaster"]
 
 _NAMES = {"transformer": "patch Transformer", "gru": "GRU", "lstm": "LSTM"}
 _WINDOWS_AT_ONCE = 512
@@ -74,15 +74,7 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
         return f"{_NAMES[model.architecture]} of {layers}{width}"
 
     def _new_model(self) -> Forecaster:
-        sizes = self._config.model.model_dump(exclude={"affine"})
-        num_channels = len(self._ready().series.names) if self._config.model.affine else None
-        config = ForecasterConfig(**sizes, num_channels=num_channels)
-        if config.architecture == "transformer" or config.hidden_dim is not None:
-            return Forecaster(config)
-        with torch.device("meta"):
-            wanted = count_parameters(Forecaster(replace(config, architecture="transformer")))
-        width = width_for(wanted, lambda width: Forecaster(replace(config, hidden_dim=width)))
-        return Forecaster(replace(config, hidden_dim=width))
+        return new_forecaster(self._config.model, len(self._ready().series.names))
 
     def _load_model(self, folder: Path) -> Forecaster:
         return load_forecaster(folder)
@@ -138,3 +130,24 @@ def _parts(windows: ForecastWindows) -> Iterator[tuple[npt.NDArray[Any], npt.NDA
     for first in range(0, len(windows), _WINDOWS_AT_ONCE):
         which = np.arange(first, min(first + _WINDOWS_AT_ONCE, len(windows)))
         yield windows.inputs(which), windows.targets(which)
+
+
+def new_forecaster(model: ForecasterModel, num_channels: int) -> Forecaster:
+    """Return the model before its first step.
+
+    Args:
+        model: its sizes.
+        num_channels: of the series.
+
+    Raises:
+        ArgumentError: no width of a recurrent network gives the Transformer's parameter count.
+    """
+    config = ForecasterConfig(
+        **model.model_dump(exclude={"affine"}), num_channels=num_channels if model.affine else None
+    )
+    if config.architecture == "transformer" or config.hidden_dim is not None:
+        return Forecaster(config)
+    with torch.device("meta"):
+        wanted = count_parameters(Forecaster(replace(config, architecture="transformer")))
+    width = width_for(wanted, lambda width: Forecaster(replace(config, hidden_dim=width)))
+    return Forecaster(replace(config, hidden_dim=width))

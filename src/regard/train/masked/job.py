@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from regard._errors import ArgumentError
@@ -17,7 +18,7 @@ from regard.train.masked.corpus import MaskedCorpus, build_masked_corpus
 from regard.train.masked.masking import Masking
 from regard.train.masked.task import Guesses, MaskedTask
 
-__all__ = ["MaskedJob"]
+__all__ = ["MaskedJob", "new_masked_model"]
 
 _FEED_FORWARD = 4  # times the width, as in BERT
 
@@ -54,18 +55,9 @@ class MaskedJob(Job[MaskedConfig, BertForMaskedLM]):
         return f"BERT of {layers} and width {model.embed_dim}"
 
     def _new_model(self) -> BertForMaskedLM:
-        model, tokenizer = self._config.model, self._ready().tokenizer
-        config = BertConfig(
-            vocab_size=tokenizer.vocab_size,
-            embed_dim=model.embed_dim,
-            num_heads=model.num_heads,
-            num_layers=model.num_layers,
-            feed_forward_dim=_FEED_FORWARD * model.embed_dim,
-            max_len=self._config.data.window,
-            pad_id=tokenizer.pad_id,
-            dropout_p=model.dropout_p,
-        )
-        return BertForMaskedLM(Bert(config, attention_dtype=self._hardware.attention_dtype))
+        tokenizer = self._ready().tokenizer
+        sizes = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
+        return new_masked_model(self._config, **sizes, attention_dtype=self._hardware.attention_dtype)
 
     def _load_model(self, folder: Path) -> BertForMaskedLM:
         return load_masked_lm(folder, attention_dtype=self._hardware.attention_dtype)
@@ -137,3 +129,28 @@ def _row(
         "tokens": np.bincount(guesses.windows, minlength=num_windows),
     }
     return RowSums(name=name, kind=kind, columns=columns, details=details)
+
+
+def new_masked_model(
+    config: MaskedConfig, *, vocab_size: int, pad_id: int, attention_dtype: torch.dtype | None
+) -> BertForMaskedLM:
+    """Return the model before its first step.
+
+    Args:
+        config: the recipe.
+        vocab_size: token ids.
+        pad_id: id of the padding token.
+        attention_dtype: precision of the attention core; None for that of the model.
+    """
+    model = config.model
+    sizes = BertConfig(
+        vocab_size=vocab_size,
+        embed_dim=model.embed_dim,
+        num_heads=model.num_heads,
+        num_layers=model.num_layers,
+        feed_forward_dim=_FEED_FORWARD * model.embed_dim,
+        max_len=config.data.window,
+        pad_id=pad_id,
+        dropout_p=model.dropout_p,
+    )
+    return BertForMaskedLM(Bert(sizes, attention_dtype=attention_dtype))

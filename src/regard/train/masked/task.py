@@ -78,7 +78,7 @@ class MaskedTask:
         """Return the cross-entropy of the tokens to guess, hidden anew each time, in nats."""
         tokens = self._train[list(batch)]
         read, guessed = self._masking(tokens)
-        logits = self._logits(read)[guessed.to(self._hardware.device)].float()
+        logits = self._logits(read, guessed).float()
         loss = F.cross_entropy(logits, tokens[guessed].to(logits.device))
         return BatchLoss(loss=loss, num_tokens=tokens.numel(), num_cells=tokens.numel(), weight=int(guessed.sum()))
 
@@ -101,7 +101,7 @@ class MaskedTask:
             for start in range(0, len(windows), _EVALUATION_WINDOWS):
                 tokens = torch.from_numpy(windows[start : start + _EVALUATION_WINDOWS])
                 read, guessed = self._masking(tokens, generator)
-                logits = self._logits(read)[guessed.to(self._hardware.device)].float().cpu()
+                logits = self._logits(read, guessed).float().cpu()
                 targets = tokens[guessed]
                 nats = F.cross_entropy(logits, targets, reduction="none").double()
                 rows, places = guessed.nonzero(as_tuple=True)
@@ -109,9 +109,9 @@ class MaskedTask:
         self.model.train(was_training)
         return Guesses(parts)
 
-    def _logits(self, input_ids: Tensor) -> Tensor:
+    def _logits(self, input_ids: Tensor, places: Tensor) -> Tensor:
         device = self._hardware.device
         autocast = self._hardware.precision != torch.float32
         with torch.autocast(device.type, dtype=self._hardware.precision, enabled=autocast):
-            logits: Tensor = self.model(input_ids.to(device))
+            logits: Tensor = self.model(input_ids.to(device), logits_at=places.to(device))
         return logits

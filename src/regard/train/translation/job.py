@@ -20,7 +20,7 @@ from regard.train.translation.corpus import PairsCorpus, build_pairs
 from regard.train.translation.task import TranslatorTask
 from regard.train.translation.writing import write_texts
 
-__all__ = ["TranslatorJob"]
+__all__ = ["TranslatorJob", "new_translator"]
 
 _SCORES = {"subwords": ("bleu", "chrf", "bleu_lower"), "words": ("exact_match", "token_accuracy")}
 """Kind of tokens -> what is counted: nearness for texts that people write, equality for languages made of tokens."""
@@ -51,19 +51,9 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
         return f"Transformer from scratch ({layers}, width {model.embed_dim})"
 
     def _new_model(self) -> Transformer:
-        sizes = self._config.model.model_dump(exclude={"tokens", "vocab_size"})
         tokenizer = self._ready().tokenizer
-        # A model writes behind the token that begins: one more than the texts that it learnt from.
-        return Transformer(
-            TransformerConfig(
-                **sizes,
-                vocab_size=tokenizer.vocab_size,
-                max_len=2 * self._config.data.max_len + 64,
-                pad_id=tokenizer.pad_id,
-                bos_id=tokenizer.bos_id,
-                eos_id=tokenizer.eos_id,
-            )
-        )
+        ids = {"pad_id": tokenizer.pad_id, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
+        return new_translator(self._config, vocab_size=tokenizer.vocab_size, **ids)
 
     def _load_model(self, folder: Path) -> Transformer:
         return load_transformer(folder).to(self._hardware.device)
@@ -134,3 +124,21 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
 def _learn(model: TranslatorModel) -> Callable[[Sequence[str]], Tokenizer]:
     """Return what makes the vocabulary; the same texts give the same one, so a run that goes on has it again."""
     return word_tokenizer if model.tokens == "words" else partial(train_subwords, vocab_size=model.vocab_size)
+
+
+def new_translator(config: TranslatorConfig, *, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> Transformer:
+    """Return the model before its first step.
+
+    Args:
+        config: the recipe.
+        vocab_size: token ids of both sides.
+        pad_id: id of the padding token.
+        bos_id: id of the token that begins a text.
+        eos_id: id of the token that ends it.
+    """
+    sizes = config.model.model_dump(exclude={"tokens", "vocab_size"})
+    # A model writes behind the token that begins: one more than the texts that it learnt from.
+    max_len = 2 * config.data.max_len + 64
+    return Transformer(
+        TransformerConfig(**sizes, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
+    )
