@@ -79,7 +79,7 @@ def _workload(target: str, settings: list[str], train: bool, *, weights: bool) -
 
 
 def _planned(workload: "Workload", limit: int | None, time: bool) -> "Plan":
-    from regard.cost import estimated, largest_that_fits, max_length
+    from regard.cost import estimated, is_recurrent, largest_that_fits, max_length
     from regard.cost import plan as planned
 
     found = planned(workload)
@@ -87,13 +87,15 @@ def _planned(workload: "Workload", limit: int | None, time: bool) -> "Plan":
         found = replace(found, time=estimated(found))
     if limit is None:
         return found
-    longest = (
-        None
-        if workload.fixed_length
-        else largest_that_fits(workload, limit, vary="length", most=max_length(workload.model))
-    )
     most = largest_that_fits(workload, limit, vary="batch")
-    return replace(found, limit_bytes=limit, longest=longest, most=most)
+    found = replace(found, limit_bytes=limit, most=most)
+    if is_recurrent(workload.model):
+        note = "The longest sequence is not searched: a recurrent network's memory grows in proportion to the length."
+        return replace(found, notes=(*found.notes, note))
+    if workload.fixed_length:
+        return found
+    longest = largest_that_fits(workload, limit, vary="length", most=max_length(workload.model))
+    return replace(found, longest=longest)
 
 
 def _print_json(content: object) -> None:

@@ -14,7 +14,7 @@ from regard.cost.estimate import Estimate, Rates, measured_rates
 from regard.cost.footprint import Holding
 from regard.cost.operation import Operation
 from regard.cost.parts import Part, Phase
-from regard.cost.plan import Plan, estimated, largest_that_fits, max_length, plan
+from regard.cost.plan import Plan, estimated, is_recurrent, largest_that_fits, max_length, plan
 from regard.cost.profile import Profile, Row, profile
 from regard.cost.remedies import Advice, Remedy, remedies
 from regard.cost.scaling import Growth, Scaling, crossover, scaling
@@ -51,6 +51,7 @@ __all__ = [
     "crossover",
     "draw_curves",
     "estimated",
+    "is_recurrent",
     "largest_that_fits",
     "max_length",
     "measured_rates",

@@ -15,7 +15,7 @@ from regard.cost.footprint import Holding
 from regard.cost.imaginary import Imagination
 from regard.cost.workload import Step, Workload
 
-__all__ = ["Plan", "estimated", "largest_that_fits", "max_length", "plan"]
+__all__ = ["Plan", "estimated", "is_recurrent", "largest_that_fits", "max_length", "plan"]
 
 _LONGEST = 1 << 24
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_len", "max_seq_len")
@@ -176,6 +176,11 @@ def max_length(model: nn.Module) -> int | None:
             return min(known)
     found_in = [getattr(module, "max_len", None) for module in model.modules()]
     return min((one for one in found_in if isinstance(one, int)), default=None)
+
+
+def is_recurrent(model: nn.Module) -> bool:
+    """Return whether ``model`` has recurrent layers, whose steps are counted one by one: long sequences take long."""
+    return any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
 
 
 def _largest(peak: Callable[[int], int], limit: int, first: int, most: int) -> int:
