@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from regard.functional import taps
 from regard.functional.impl.blocks import LN2, LOG2E, Place, ScoreBlocks
+from regard.functional.impl.pattern_blocks import score_blocks
+from regard.functional.patterns.layout import Index
+from regard.functional.patterns.pattern import Pattern
 
 __all__ = ["chunked_with_lse"]
 
@@ -38,6 +41,7 @@ def chunked_with_lse(
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
+    pattern: Pattern | None = None,
 ) -> tuple[Float[Tensor, "batch heads q_len value_dim"], Float[Tensor, "batch heads q_len"]]:
     """Return attention and the log-sum-exp of each row's scores, both differentiable.
 
@@ -45,7 +49,7 @@ def chunked_with_lse(
     and -inf for a row without keys.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout_p > 0 else 0
-    options = _Options(causal, window, scale, softcap, dropout_p, seed)
+    options = _Options(causal, window, scale, softcap, dropout_p, seed, pattern)
     tensors = query, key, value, attn_mask, attn_bias, alibi_slopes
     with torch.autocast(query.device.type, enabled=False):
         output, lse = _Chunked.apply(*tensors, options)  # type: ignore[no-untyped-call]
@@ -60,6 +64,7 @@ class _Options:
     softcap: float | None
     dropout_p: float
     seed: int
+    pattern: Pattern | None
 
     def blocks(
         self,
@@ -69,7 +74,7 @@ class _Options:
         attn_bias: Tensor | None,
         alibi_slopes: Tensor | None,
     ) -> ScoreBlocks:
-        return ScoreBlocks(
+        return score_blocks(
             query,
             key,
             attn_mask=attn_mask,
@@ -79,6 +84,7 @@ class _Options:
             alibi_slopes=alibi_slopes,
             scale=self.scale,
             softcap=self.softcap,
+            pattern=self.pattern,
         )
 
 
@@ -220,11 +226,11 @@ class _Backward:
         assert self.bias is not None, "asked for only where the bias needs a gradient"
         return self.bias.reshape(attn_bias.shape).to(attn_bias.dtype)
 
-    def _add_bias(self, place: Place, keys: slice, grad_scores: Tensor) -> None:
+    def _add_bias(self, place: Place, keys: Index, grad_scores: Tensor) -> None:
         assert self.bias is not None, "asked for only where the bias needs a gradient"
-        part = self._blocks.side_part(self.bias, place, keys)
+        at = self._blocks.side_index(self.bias, place, keys)
         broadcast = [axis for axis, size in enumerate(self.bias.shape) if size == 1]
-        part += grad_scores.sum(broadcast, keepdim=True) if broadcast else grad_scores
+        self.bias[at] += grad_scores.sum(broadcast, keepdim=True) if broadcast else grad_scores
 
 
 class _Dropout:
@@ -234,7 +240,7 @@ class _Dropout:
         self._seed = options.seed + number
         self._level = min(round(options.dropout_p * _LEVELS), _LEVELS - 1) if options.dropout_p > 0 else 0
 
-    def over(self, key_slices: Iterator[slice]) -> Iterator[tuple[slice, torch.Generator | None]]:
+    def over(self, key_slices: Iterator[Index]) -> Iterator[tuple[Index, torch.Generator | None]]:
         """Yield each slice with the generator to draw its factors from, None where nothing is dropped."""
         generator: torch.Generator | None = None
         for keys in key_slices:

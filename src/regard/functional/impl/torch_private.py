@@ -12,12 +12,14 @@ oneDNN for float32 only within convolutions and compiled code. The operator that
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from regard._errors import UnsupportedError
 
@@ -31,6 +33,7 @@ __all__ = [
     "product_of_transposed",
     "scaled_above_zero",
     "transforms_are_on",
+    "unheard",
 ]
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
@@ -134,6 +137,11 @@ def modes_are_on() -> bool:
 def transforms_are_on() -> bool:
     """Return whether a transform such as ``torch.vmap`` is at work, under which tensors have no memory of their own."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def unheard() -> AbstractContextManager[None]:
+    """Let operators run for real and by themselves: no mode that counts, traces or imagines hears of them."""
+    return _disable_current_modes()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def has_amx() -> bool:
