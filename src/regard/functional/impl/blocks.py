@@ -118,7 +118,7 @@ class Grid(ABC):
                     yield Place(sequences, heads, rows, *self._ends(sequences, rows))
 
     def key_slices(self, place: Place) -> Iterator[Index]:
-        """Yield keys, a few at a time, that some rows of ``place`` may see: what lies beyond causality or window is skipped."""
+        """Yield keys that some rows of ``place`` may see, a few at a time: not those beyond causality or window."""
         begin, stop = 0, self.kv_len
         if self.window is not None:
             begin, stop = max(0, place.first - self.window + 1), min(stop, place.last + self.window)
@@ -276,9 +276,7 @@ class ScoreBlocks(Grid):
 
     def _products(self, place: Place, keys: Index, query_rows: Tensor) -> Tensor:
         products = _times_transposed(query_rows, self.key[place.batch, place.heads, keys])
-        return products.reshape(
-            *products.shape[:2], self.shape[2], length_of(place.rows), products.shape[3]
-        )
+        return products.reshape(*products.shape[:2], self.shape[2], length_of(place.rows), products.shape[3])
 
     def _masked(self, scores: Tensor, place: Place, keys: Index) -> Tensor:
         """Add everything that is added to the scores: summed up in its own small shape first, then added once."""
@@ -310,8 +308,11 @@ class ScoreBlocks(Grid):
         if self.window is None:
             return None
         if isinstance(keys, slice) and place.last - self.window < keys.start:
-            if self.causal or keys.stop - 1 < place.first + self.window:
-                return None
+            is_inside = self.causal or keys.stop - 1 < place.first + self.window
+        else:
+            is_inside = False
+        if is_inside:
+            return None
         own, at = self.position_tensor(place)[..., None], self.key_positions(keys)
         near = at > own - self.window
         return near if self.causal else near & (at < own + self.window)

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from regard.functional import taps
 from regard.functional.impl.blocks import LN2, LOG2E, Place, ScoreBlocks
-from regard.functional.impl.pattern_blocks import score_blocks
+from regard.functional.impl.pattern_blocks import PatternBlocks, score_blocks
 from regard.functional.patterns.layout import Index
 from regard.functional.patterns.pattern import Pattern
 
@@ -136,7 +136,10 @@ class _Chunked(torch.autograd.Function):
 
 def _call(query: Tensor, key: Tensor, value: Tensor, output: Tensor, blocks: ScoreBlocks) -> dict[str, Any]:
     """Return what is told to those who count operators."""
-    return {"query": query, "key": key, "value": value, "output": output, "blocks": blocks}
+    told = {"query": query, "key": key, "value": value, "output": output}
+    if isinstance(blocks, PatternBlocks):
+        return {**told, "computed": blocks.num_pairs, "needed": blocks.num_allowed}
+    return {**told, "blocks": blocks}
 
 
 def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regard.functional.impl import blocks
-from regard.functional.impl.blocks import Grid, Place, ScoreBlocks
+from regard.functional.impl.blocks import Place, ScoreBlocks
 from regard.functional.impl.torch_private import is_imaginary, unheard
 from regard.functional.patterns.layout import Index, Layout, Part, length_of
 from regard.functional.patterns.pattern import Pattern, layouts_of, limited
@@ -44,13 +44,45 @@ class PatternBlocks(ScoreBlocks):
 
     @property
     def is_masked(self) -> bool:
+        """Whether some score may be -inf."""
         return True
 
     @property
     def num_pairs(self) -> int:
+        """How many scores are computed, of all batches and heads, those included that are hidden again."""
+        return self._of_all([layout.num_computed for layout in self._layouts])
+
+    @property
+    def num_allowed(self) -> int | None:
+        """How many pairs may attend, of all batches and heads; None where a mask says so besides."""
+        if self.mask is not None or self.bias is not None:
+            return None
+        return self._of_all([int(layout.num_allowed.sum()) for layout in self._layouts])
+
+    def num_keys(self) -> Tensor:
+        """Return how many keys each row may see, int64 (batch or 1, heads or 1, rows)."""
+        if self.mask is None and self.bias is None:
+            return torch.stack([layout.num_allowed for layout in self._layouts])[:, None].to(self.device)
+        found = torch.zeros(self.shape, dtype=torch.int64, device=self.device)
+        for place in self.places():
+            for keys in self.key_slices(place):
+                keep = self.keep(place, keys)
+                at = (place.batch, place.heads, slice(None), place.rows)
+                found[at] += length_of(keys) if keep is None else _expanded(keep, length_of(keys)).sum(-1)
+        return self.ungrouped(found)
+
+    def num_seeing(self, counted: Tensor) -> Tensor:
+        """Return how many of ``counted`` queries, int64 (batch or 1, rows), may see each key, (batch, heads, keys)."""
         batch, kv_heads, group, _ = self.shape
-        each = batch // len(self._layouts) if self._layouts else 0
-        return kv_heads * group * each * sum(layout.num_computed for layout in self._layouts)
+        found = torch.zeros(batch, kv_heads, group, self.kv_len, dtype=torch.int64, device=self.device)
+        counted = counted.expand(batch, -1)
+        for place in self.places():
+            rows = counted[place.batch, place.rows][:, None, None, :, None]
+            for keys in self.key_slices(place):
+                keep = self.keep(place, keys)
+                seen = rows if keep is None else rows * keep
+                found[place.batch, place.heads, :, keys] += seen.sum(3)
+        return self.ungrouped(found)
 
     def places(self, *, whole_heads: bool = False) -> Iterator[Place]:
         """Yield the blocks of rows of the pattern, a sequence at a time where it tells sequences apart."""
@@ -77,6 +109,11 @@ class PatternBlocks(ScoreBlocks):
         """Yield the keys of a place."""
         assert isinstance(place, PatternPlace), "places of a pattern"
         return (keys for keys, _ in place.keys)
+
+    def _of_all(self, counts: list[int]) -> int:
+        """Return what the sequences have, of one head each, for all heads and sequences."""
+        batch, kv_heads, group, _ = self.shape
+        return kv_heads * group * (batch // max(1, len(counts))) * sum(counts)
 
     def _keeps(self, place: Place, keys: Index) -> Iterator[Tensor]:
         yield from super()._keeps(place, keys)
@@ -113,6 +150,11 @@ def _a_few(part: Part) -> Iterator[tuple[Index, bool]]:
         for first in range(0, length_of(some), blocks._BLOCK_KEYS):
             end = min(first + blocks._BLOCK_KEYS, length_of(some))
             yield _cut(some, first, end), is_open
+
+
+def _expanded(keep: Tensor, length: int) -> Tensor:
+    """Return what is kept with an axis of keys, where it is the same for all."""
+    return keep.expand(*keep.shape[:-1], length)
 
 
 def _cut(index: Index, first: int, end: int) -> Index:

@@ -141,7 +141,7 @@ def transforms_are_on() -> bool:
 
 def unheard() -> AbstractContextManager[None]:
     """Let operators run for real and by themselves: no mode that counts, traces or imagines hears of them."""
-    return _disable_current_modes()  # type: ignore[no-any-return, no-untyped-call]
+    return _disable_current_modes()
 
 
 def has_amx() -> bool:

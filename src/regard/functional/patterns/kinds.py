@@ -116,7 +116,7 @@ def bigbird(
         )
     count = -(-length // block)
     generator, half = torch.Generator().manual_seed(seed), num_window // 2
-    found = set()
+    found: set[tuple[int, int]] = set()
     for row in range(count):
         near = range(max(0, row - half), min(count, row + half + 1))
         fixed = {*near, *range(min(num_global, count))}
@@ -205,9 +205,22 @@ class _Blocks(Pattern):
         (first, last), (left, right) = (
             (extent.low // self.block, extent.high // self.block) for extent in (rows, columns)
         )
-        within = (first == last)[:, None] & (left == right)
-        held = self._has(first[:, None], left)
-        return held | ~within, held & within
+        open_before = torch.nn.functional.pad(self._opened(queries).cumsum(-1, dtype=torch.int32), (1, 0))
+        some = open_before[:, right.clamp_max(self.width - 1) + 1] > open_before[:, left.clamp_max(self.width)]
+        return some, some & (first == last)[:, None] & (left == right)
+
+    def _opened(self, queries: Tensor) -> Tensor:
+        """Return which blocks of keys some query of each block may see, bool (query blocks, width)."""
+        found = torch.zeros(len(queries), self.width, dtype=torch.bool)
+        numbers = torch.arange(len(queries))[:, None].expand_as(queries)[queries >= 0]
+        own = queries[queries >= 0] // self.block
+        rows, blocks = torch.stack([numbers, own]).unique(dim=1)
+        begins, ends = (torch.searchsorted(self.codes, (blocks + more) * self.width) for more in (0, 1))
+        counts = ends - begins
+        first = (begins - counts.cumsum(0) + counts).repeat_interleave(counts)
+        codes = self.codes[first + torch.arange(int(counts.sum()))]
+        found[rows.repeat_interleave(counts), codes % self.width] = True
+        return found
 
     def _has(self, rows: Tensor, columns: Tensor) -> Tensor:
         codes = self.codes.to(rows.device)
@@ -231,8 +244,8 @@ class _Documents(Pattern):
     def batch(self) -> int:
         return self.numbers.shape[0]
 
-    def sequence(self, index: int) -> Pattern:
-        return self if self.batch == 1 else _Documents(self.numbers[index : index + 1])
+    def sequences(self, start: int, stop: int) -> Pattern:
+        return self if self.batch == 1 else _Documents(self.numbers[start:stop])
 
     def check(self, q_len: int, kv_len: int) -> None:
         super().check(q_len, kv_len)

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Extent", "Index", "Layout", "Part", "Relation", "as_index", "indices", "length_of"]
+__all__ = ["BLOCK", "Extent", "Index", "Layout", "Part", "Relation", "as_index", "indices", "length_of", "runs_of"]
 
 Index = slice | Tensor
 """Rows or keys: a slice where they follow each other, so that views can be taken, else int64 of one axis."""
@@ -131,7 +131,7 @@ class Layout:
             )
 
     def _keys_of(self, columns: Tensor) -> Index | None:
-        return as_index(_valid(self._keys[columns].flatten())) if len(columns) else None
+        return as_index(_valid(self._keys[columns].flatten()).sort().values) if len(columns) else None
 
     def _compared(self, relation: Relation) -> tuple[Tensor, Tensor, Tensor]:
         """Return the blocks of rows and of keys that may touch, and whether all their pairs are open."""
@@ -164,6 +164,15 @@ def as_index(numbers: Tensor) -> Index:
 def indices(index: Index) -> Tensor:
     """Return what an index stands for, int64 (entries,)."""
     return index if isinstance(index, Tensor) else torch.arange(index.start, index.stop)
+
+
+def runs_of(index: Index) -> list[slice]:
+    """Return the slices that rising numbers consist of."""
+    if isinstance(index, slice):
+        return [index]
+    ends = ((index.diff() != 1).nonzero()[:, 0] + 1).tolist()
+    bounds = zip([0, *ends], [*ends, len(index)], strict=True)
+    return [slice(int(index[first]), int(index[end - 1]) + 1) for first, end in bounds]
 
 
 def length_of(index: Index | None) -> int:

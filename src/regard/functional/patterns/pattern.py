@@ -12,7 +12,7 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.functional.patterns.layout import Extent, Layout
 
-__all__ = ["Pattern", "layouts_of", "limited"]
+__all__ = ["Near", "Pattern", "as_window", "check_sequences", "layouts_of", "limited"]
 
 _REMEMBERED = 8  # layouts of one pattern, for as many lengths
 _LAYOUTS: "WeakKeyDictionary[Pattern, OrderedDict[tuple[int, int], list[Layout]]]" = WeakKeyDictionary()
@@ -25,8 +25,8 @@ class Pattern(ABC):
     Positions are those of the keys, and the last query is at the last key. A pattern is compared by identity, and
     remembers the blocks of the lengths that it was used at.
 
-    A pattern of your own says who sees whom in ``allows``; that is exact by itself, and ``bounds`` makes it cheap: without
-    it every pair is tested once for each length.
+    A pattern of your own says who sees whom in ``allows``; that is exact by itself, and ``bounds`` makes it cheap:
+    without it every pair is tested, once for each length.
 
     Example:
         >>> from regard.functional import patterns
@@ -66,9 +66,13 @@ class Pattern(ABC):
         """How many sequences the pattern tells apart; 1 where it is the same for all."""
         return 1
 
-    def sequence(self, index: int) -> "Pattern":
-        """Return the pattern of one sequence."""
+    def sequences(self, start: int, stop: int) -> "Pattern":
+        """Return the pattern of some sequences, where it tells them apart."""
         return self
+
+    def sequence(self, index: int) -> "Pattern":
+        """Return the pattern of one sequence; the same where it does not tell them apart."""
+        return self.sequences(index, index + 1)
 
     def check(self, q_len: int, kv_len: int) -> None:
         """Raise ``ArgumentError`` for lengths that the pattern does not fit."""
@@ -147,9 +151,7 @@ class _Joined(Pattern):
         some, every = self.parts[0].bounds(queries, keys)
         for part in self.parts[1:]:
             others = part.bounds(queries, keys)
-            some, every = (
-                (some & others[0], every & others[1]) if self.every else (some | others[0], every | others[1])
-            )
+            some, every = (some & others[0], every & others[1]) if self.every else (some | others[0], every | others[1])
         return some, every
 
     def wide(self, kv_len: int) -> tuple[Tensor, Tensor]:
@@ -160,10 +162,10 @@ class _Joined(Pattern):
     def batch(self) -> int:
         return max(part.batch for part in self.parts)
 
-    def sequence(self, index: int) -> Pattern:
+    def sequences(self, start: int, stop: int) -> Pattern:
         if self.batch == 1:
             return self
-        return _Joined(tuple(part.sequence(index) for part in self.parts), every=self.every)
+        return _Joined(tuple(part.sequences(start, stop) for part in self.parts), every=self.every)
 
     def check(self, q_len: int, kv_len: int) -> None:
         for part in self.parts:
@@ -181,11 +183,13 @@ class Near(Pattern):
     ahead: int | None
 
     def allows(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Return whether keys are near enough."""
         apart = queries - keys
         found = torch.ones_like(apart, dtype=torch.bool) if self.back is None else apart < self.back
         return found if self.ahead is None else found & (apart > -self.ahead)
 
     def bounds(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether some and whether all keys of two blocks are."""
         rows, columns = Extent.of(queries), Extent.of(keys)
         least, most = rows.low[:, None] - columns.high, rows.high[:, None] - columns.low
         some, every = torch.ones_like(least, dtype=torch.bool), torch.ones_like(least, dtype=torch.bool)
@@ -212,6 +216,20 @@ def layouts_of(pattern: Pattern, q_len: int, kv_len: int) -> list[Layout]:
         if len(kept) > _REMEMBERED:
             kept.popitem(last=False)
     return found
+
+
+def check_sequences(pattern: Pattern, batch: int, q_len: int, kv_len: int) -> None:
+    """Raise ``ArgumentError`` for a batch or lengths that the pattern does not fit."""
+    pattern.check(q_len, kv_len)
+    if pattern.batch not in (1, batch):
+        raise ArgumentError(f"The pattern must tell apart 1 or {batch} sequences, got {pattern.batch}.")
+
+
+def as_window(pattern: Pattern, causal: bool, window: int | None) -> tuple[Pattern | None, int | None]:
+    """Return None and the window that says the same as pattern and window, or both as they are where none does."""
+    if not isinstance(pattern, Near) or pattern.back is None or not (causal or pattern.back == pattern.ahead):
+        return pattern, window
+    return None, pattern.back if window is None else min(window, pattern.back)
 
 
 def limited(pattern: Pattern, causal: bool, window: int | None) -> Pattern:
