@@ -23,6 +23,7 @@ from regard.functional.masks import (
     sliding_window_mask,
 )
 from regard.functional.packed import packed_attention
+from regard.functional.pattern_error import PatternError, pattern_error
 from regard.functional.patterns import Pattern
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
 from regard.functional.roles import RoleEffects, role_effects
@@ -38,6 +39,7 @@ __all__ = [
     "Definition",
     "RoleEffects",
     "Pattern",
+    "PatternError",
     "RowStatistics",
     "additive",
     "additive_attention",
@@ -64,6 +66,7 @@ __all__ = [
     "native_trains",
     "num_allowed_keys",
     "packed_attention",
+    "pattern_error",
     "patterns",
     "prefix_mask",
     "qk_norm",

@@ -23,7 +23,7 @@ from regard.functional.impl.pattern_blocks import PatternBlocks, score_blocks
 from regard.functional.patterns.layout import Index
 from regard.functional.patterns.pattern import Pattern
 
-__all__ = ["chunked_with_lse"]
+__all__ = ["attend_rows", "chunked_with_lse"]
 
 _LEVELS = 1 << 16
 
@@ -142,11 +142,22 @@ def _call(query: Tensor, key: Tensor, value: Tensor, output: Tensor, blocks: Sco
     return {**told, "blocks": blocks}
 
 
-def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:
+def attend_rows(blocks: ScoreBlocks, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return output (batch, heads, rows, value_dim) and lse of the rows of ``blocks``, without gradients or dropout."""
+    output = blocks.query.new_zeros(*blocks.query.shape[:4], values.shape[-1])
+    lse = blocks.query.new_full(blocks.query.shape[:4], -torch.inf)
+    for place in blocks.places():
+        at = (place.batch, place.heads, slice(None), place.rows)
+        output[at], lse[at] = _attend(blocks, values, place, None)
+    return blocks.ungrouped(output), blocks.ungrouped(lse)
+
+
+def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout | None") -> tuple[Tensor, Tensor]:
     """Return output (batch, kv_heads, group, rows, value_dim) and lse of a place by online softmax."""
     query_rows = blocks.query_rows(place)
     running: tuple[Tensor, Tensor, Tensor] | None = None
-    for keys, generator in dropout.over(blocks.key_slices(place)):
+    key_slices = blocks.key_slices(place)
+    for keys, generator in ((keys, None) for keys in key_slices) if dropout is None else dropout.over(key_slices):
         scores = blocks.scores(place, keys, query_rows)
         largest = scores.amax(-1)
         if running is not None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from regard._errors import ArgumentError, DtypeError
@@ -68,7 +67,7 @@ def longformer(window: int, global_at: Iterable[int]) -> Pattern:
     return sliding(window) | global_tokens(global_at)
 
 
-def block_sparse(pairs: Int[Tensor, "pairs 2"] | Sequence[tuple[int, int]], *, block: int = 64) -> Pattern:
+def block_sparse(pairs: Tensor | Sequence[tuple[int, int]], *, block: int = 64) -> Pattern:
     """Return a pattern of blocks that are open as a whole.
 
     Args:
@@ -128,7 +127,7 @@ def bigbird(
     return block_sparse(sorted(found), block=block)
 
 
-def documents(numbers: Int[Tensor, "*batch kv_len"]) -> Pattern:
+def documents(numbers: Tensor) -> Pattern:
     """Return a pattern in which a token sees its own document only, for texts that share a sequence.
 
     Args:

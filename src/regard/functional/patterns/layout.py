@@ -7,7 +7,7 @@ open a whole block otherwise.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ _COMPARED = 1 << 22  # blocks compared at a time
 _TESTED = 1 << 20  # pairs tested at a time
 
 
+@runtime_checkable
 class Relation(Protocol):
     """Who may see whom in one sequence; positions are those of keys."""
 
