@@ -62,8 +62,8 @@ def test_tiny_blocks_of_scores_change_nothing(name, monkeypatch):
 @NEEDS_NATIVE
 def test_few_heads_at_a_time_and_single_keys_change_nothing(monkeypatch):
     monkeypatch.setattr(native_blocks, "_GATHERED_BYTES", 1)
-    monkeypatch.setattr(native_blocks, "_MOST_RUNS", 0)
-    call, pattern = PatternCall(slopes=True, mask="full"), PATTERNS["longformer"]
+    monkeypatch.setattr(layout, "_MOST_RUNS", 0)
+    call, pattern = PatternCall(slopes=True, mask="full"), patterns.longformer(20, [0, 5, 150])
     tensors = [tensor.requires_grad_() for tensor in call.tensors(torch.float32)]
     results = []
     for impl, shaping in (("native", call.masking(torch.float32)), ("reference", call.dense(pattern, torch.float32))):

@@ -66,7 +66,9 @@ class Grid(ABC):
         positions: range | Tensor,
         dtype: torch.dtype,
         device: torch.device,
+        rows_at_once: int | None = None,
     ) -> None:
+        self.rows_at_once = rows_at_once
         self.shape = shape
         self.kv_len = kv_len
         self.causal = causal
@@ -101,6 +103,9 @@ class Grid(ABC):
 
         With ``whole_heads`` a part holds all heads.
         """
+        if self.rows_at_once is not None:
+            yield from self._places_of_rows(self.rows_at_once)
+            return
         batch, kv_heads, group, num_rows = self.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
         # Causal rows, and those of a window, are taken a few at a time, so that the first need not meet the last keys.
@@ -117,6 +122,13 @@ class Grid(ABC):
                     rows = slice(row, min(row + row_step, num_rows))
                     yield Place(sequences, heads, rows, *self._ends(sequences, rows))
 
+    def _places_of_rows(self, step: int) -> Iterator[Place]:
+        """Yield ``step`` rows of all heads and sequences at a time."""
+        batch, kv_heads, _, num_rows = self.shape
+        for row in range(0, num_rows, step):
+            everything, rows = slice(0, batch), slice(row, min(row + step, num_rows))
+            yield Place(everything, slice(0, kv_heads), rows, *self._ends(everything, rows))
+
     def key_slices(self, place: Place) -> Iterator[Index]:
         """Yield keys that some rows of ``place`` may see, a few at a time: not those beyond causality or window."""
         begin, stop = 0, self.kv_len
@@ -126,9 +138,10 @@ class Grid(ABC):
             stop = min(self.kv_len, place.last + 1)
         # Keys that all rows may see are kept apart from the causal corner, so that only the corner is masked.
         corner = place.first + 1 if self.causal and place.first >= _CAUSAL_ROWS else stop
+        step = _BLOCK_KEYS if self.rows_at_once is None else max(1, self.kv_len)
         for start, end in ((begin, min(corner, stop)), (max(begin, corner), stop)):
-            for first in range(start, end, _BLOCK_KEYS):
-                yield slice(first, min(first + _BLOCK_KEYS, end))
+            for first in range(start, end, step):
+                yield slice(first, min(first + step, end))
 
     @property
     def num_pairs(self) -> int:
@@ -191,6 +204,7 @@ class ScoreBlocks(Grid):
         scale: float | None,
         softcap: float | None,
         positions: range | Tensor | None = None,
+        rows_at_once: int | None = None,
     ) -> None:
         batch, heads, num_rows, head_dim = query.shape
         kv_heads, kv_len = key.shape[1:3]
@@ -202,6 +216,7 @@ class ScoreBlocks(Grid):
             positions=range(kv_len - num_rows, kv_len) if positions is None else positions,
             dtype=accumulation_dtype(query.dtype),
             device=query.device,
+            rows_at_once=rows_at_once,
         )
         self.scale = 1.0 / math.sqrt(head_dim) if scale is None else scale
         self.softcap = softcap

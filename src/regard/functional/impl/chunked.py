@@ -42,14 +42,16 @@ def chunked_with_lse(
     softcap: float | None = None,
     dropout_p: float = 0.0,
     pattern: Pattern | None = None,
+    rows_at_once: int | None = None,
 ) -> tuple[Float[Tensor, "batch heads q_len value_dim"], Float[Tensor, "batch heads q_len"]]:
     """Return attention and the log-sum-exp of each row's scores, both differentiable.
 
     With the log-sum-exp, results over disjoint sets of keys can be merged. It is float32 (float64 for float64 inputs)
-    and -inf for a row without keys.
+    and -inf for a row without keys. ``rows_at_once`` makes a block of so many rows of all heads and of all keys, in
+    place of one that fits the cache.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout_p > 0 else 0
-    options = _Options(causal, window, scale, softcap, dropout_p, seed, pattern)
+    options = _Options(causal, window, scale, softcap, dropout_p, seed, pattern, rows_at_once)
     tensors = query, key, value, attn_mask, attn_bias, alibi_slopes
     with torch.autocast(query.device.type, enabled=False):
         output, lse = _Chunked.apply(*tensors, options)  # type: ignore[no-untyped-call]
@@ -65,6 +67,7 @@ class _Options:
     dropout_p: float
     seed: int
     pattern: Pattern | None
+    rows_at_once: int | None = None
 
     def blocks(
         self,
@@ -85,6 +88,7 @@ class _Options:
             scale=self.scale,
             softcap=self.softcap,
             pattern=self.pattern,
+            rows_at_once=self.rows_at_once,
         )
 
 
@@ -146,18 +150,18 @@ def attend_rows(blocks: ScoreBlocks, values: Tensor) -> tuple[Tensor, Tensor]:
     """Return output (batch, heads, rows, value_dim) and lse of the rows of ``blocks``, without gradients or dropout."""
     output = blocks.query.new_zeros(*blocks.query.shape[:4], values.shape[-1])
     lse = blocks.query.new_full(blocks.query.shape[:4], -torch.inf)
+    nothing = _Dropout(_Options(False, None, None, None, 0.0, 0, None), 0)
     for place in blocks.places():
         at = (place.batch, place.heads, slice(None), place.rows)
-        output[at], lse[at] = _attend(blocks, values, place, None)
+        output[at], lse[at] = _attend(blocks, values, place, nothing)
     return blocks.ungrouped(output), blocks.ungrouped(lse)
 
 
-def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout | None") -> tuple[Tensor, Tensor]:
+def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:
     """Return output (batch, kv_heads, group, rows, value_dim) and lse of a place by online softmax."""
     query_rows = blocks.query_rows(place)
     running: tuple[Tensor, Tensor, Tensor] | None = None
-    key_slices = blocks.key_slices(place)
-    for keys, generator in ((keys, None) for keys in key_slices) if dropout is None else dropout.over(key_slices):
+    for keys, generator in dropout.over(blocks.key_slices(place)):
         scores = blocks.scores(place, keys, query_rows)
         largest = scores.amax(-1)
         if running is not None:

@@ -25,13 +25,12 @@ from regard.functional.impl.native import (
 )
 from regard.functional.impl.pattern_blocks import sequence_layouts
 from regard.functional.impl.torch_private import is_imaginary
-from regard.functional.patterns.layout import Index, Part, indices, length_of, runs_of
+from regard.functional.patterns.layout import Index, Part, indices, length_of
 from regard.functional.patterns.pattern import Pattern, limited
 
 __all__ = ["native_blocks_with_lse"]
 
 _GATHERED_BYTES = 1 << 25  # of keys and values, or of their gradients, held at a time
-_MOST_RUNS = 8  # of keys that follow each other, up to which they are copied as such
 
 
 def native_blocks_with_lse(
@@ -108,7 +107,7 @@ class _NativeBlocks(torch.autograd.Function):
                 )  # fmt: skip
                 grad_query[at] = found[0]
                 for grad, some in zip(grads, found[1:], strict=True):
-                    _add(grad, block.keys, some)
+                    _add(grad, block, some)
         return grad_query, grads[0].to(key.dtype), grads[1].to(value.dtype), *(None,) * 5
 
 
@@ -117,7 +116,10 @@ class _Block:
     """One call of the kernel: where its queries and its keys lie, and what shapes their scores."""
 
     rows: tuple[slice, slice, Index]
-    keys: tuple[slice, slice, Index]
+    sequences: slice
+    heads: slice
+    keys: Index
+    runs: list[slice] | None
     scoring: Scoring
 
 
@@ -148,7 +150,7 @@ class _Call:
 
     def tensors(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value of a block."""
-        return self.query[block.rows], _gathered(self.key, block.keys), _gathered(self.value, block.keys)
+        return self.query[block.rows], _gathered(self.key, block), _gathered(self.value, block)
 
     def blocks(self) -> Iterator[_Block]:
         """Yield the calls of the kernel; rows without keys are in none."""
@@ -192,46 +194,43 @@ class _Call:
             lower = self.alibi_slopes[own, None, None].to(torch.float32) * -apart
             bias = lower[None] if bias is None else bias + lower
         scoring = replace(self.scoring, attn_mask=mask, attn_bias=bias, seed=self.scoring.seed + number)
-        return _Block(rows=(sequences, own, part.rows), keys=(sequences, heads, keys), scoring=scoring)
+        return _Block(
+            rows=(sequences, own, part.rows),
+            sequences=sequences,
+            heads=heads,
+            keys=keys,
+            runs=part.runs,
+            scoring=scoring,
+        )
 
 
-def _gathered(tensor: Tensor, at: tuple[slice, slice, Index]) -> Tensor:
+def _gathered(tensor: Tensor, block: _Block) -> Tensor:
     """Return keys or values: a view where they follow each other, else a copy, of runs where these are few."""
-    sequences, heads, keys = at
-    held = tensor[sequences, heads]
-    if isinstance(keys, slice):
-        return held[:, :, keys]
-    runs = _few_runs(keys)
-    return held.index_select(2, keys) if runs is None else torch.cat([held[:, :, run] for run in runs], 2)
+    held = tensor[block.sequences, block.heads]
+    if block.runs is None:
+        return held.index_select(2, indices(block.keys))
+    pieces = [held[:, :, run] for run in block.runs]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
-def _add(total: Tensor, at: tuple[slice, slice, Index], some: Tensor) -> None:
+def _add(total: Tensor, block: _Block, some: Tensor) -> None:
     """Add the gradients of gathered keys or values where they belong."""
-    sequences, heads, keys = at
-    held = total[sequences, heads]
-    runs = _few_runs(keys)
-    if runs is None:
-        held.index_add_(2, indices(keys), some.to(total.dtype))
+    held = total[block.sequences, block.heads]
+    if block.runs is None:
+        held.index_add_(2, indices(block.keys), some.to(total.dtype))
         return
     first = 0
-    for run in runs:
+    for run in block.runs:
         held[:, :, run] += some[:, :, first : first + run.stop - run.start]
         first += run.stop - run.start
-
-
-def _few_runs(keys: Index) -> list[slice] | None:
-    runs = runs_of(keys)
-    return runs if len(runs) <= _MOST_RUNS else None
 
 
 def _keep(pattern: Pattern, part: Part, keys: Index, shift: int) -> Tensor | None:
     """Return which pairs of a part are open, (1, 1, rows, keys); None for all."""
     if part.masked is None:
         return None
-    numbers, masked = indices(keys), indices(part.masked)
-    keep = torch.ones(length_of(part.rows), len(numbers), dtype=torch.bool)
-    at = torch.searchsorted(numbers, masked.sort().values)
-    keep[:, at] = pattern.allows(indices(part.rows)[:, None] + shift, numbers[at])
+    keep = torch.ones(length_of(part.rows), length_of(keys), dtype=torch.bool)
+    keep[:, part.masked_at] = pattern.allows(indices(part.rows)[:, None] + shift, indices(part.masked))
     return keep[None, None]
 
 

@@ -5,14 +5,15 @@ all closed. Tokens that see, or are seen by, far more than their neighbours get 
 open a whole block otherwise.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Extent", "Index", "Layout", "Part", "Relation", "as_index", "indices", "length_of", "runs_of"]
+__all__ = ["BLOCK", "Extent", "Index", "Layout", "Part", "Relation", "as_index", "indices", "length_of"]
 
 Index = slice | Tensor
 """Rows or keys: a slice where they follow each other, so that views can be taken, else int64 of one axis."""
@@ -22,6 +23,8 @@ BLOCK = 64
 
 _COMPARED = 1 << 22  # blocks compared at a time
 _TESTED = 1 << 20  # pairs tested at a time
+_MOST_KEPT = 1 << 22  # keys of all parts together, up to which they are kept
+_MOST_RUNS = 8  # of keys that follow each other, up to which they are copied as such
 
 
 @runtime_checkable
@@ -62,12 +65,35 @@ class Part:
     open: Index | None
     masked: Index | None
 
-    @property
+    @cached_property
     def keys(self) -> Index | None:
         """All of them, rising; None where there are none."""
         if self.open is None or self.masked is None:
             return self.masked if self.open is None else self.open
         return as_index(torch.cat([indices(self.open), indices(self.masked)]).sort().values)
+
+    @cached_property
+    def masked_at(self) -> Tensor:
+        """Where among ``keys`` those lie that only some rows may see."""
+        if self.keys is None or self.masked is None:
+            return torch.zeros(0, dtype=torch.int64)
+        masked = indices(self.masked)
+        return masked - self.keys.start if isinstance(self.keys, slice) else torch.searchsorted(self.keys, masked)
+
+    @cached_property
+    def runs(self) -> list[slice] | None:
+        """The slices that the keys consist of, where they are few."""
+        if isinstance(self.keys, slice):
+            return [self.keys]
+        if self.keys is None:
+            return []
+        ends = (self.keys.diff() != 1).nonzero()[:, 0] + 1
+        if len(ends) >= _MOST_RUNS:
+            return None
+        begins = torch.cat([ends.new_zeros(1), ends])
+        lasts = torch.cat([ends, ends.new_tensor([len(self.keys)])]) - 1
+        bounds = zip(self.keys[begins].tolist(), self.keys[lasts].tolist(), strict=True)
+        return [slice(first, last + 1) for first, last in bounds]
 
 
 class Layout:
@@ -104,6 +130,8 @@ class Layout:
         self.num_allowed = torch.zeros(len(positions), dtype=torch.int64)
         valid_rows = self._rows >= 0
         self.num_allowed[self._rows[valid_rows]] = counts[valid_rows]
+        # Parts are kept for the next call where their lists of keys are few numbers.
+        self._kept: list[Part] | None = [] if int(key_sizes[self._columns].sum()) <= _MOST_KEPT else None
         self.num_computed = int((row_sizes[self._touched] * key_sizes[self._columns]).sum())
 
     @property
@@ -120,8 +148,15 @@ class Layout:
             for rows, (first, end) in zip(self._rows, ranges, strict=True)
         ]  # fmt: skip
 
-    def parts(self) -> Iterator[Part]:
-        """Yield every block of rows with its keys; together they hold each row once."""
+    def parts(self) -> Iterable[Part]:
+        """Return every block of rows with its keys; together they hold each row once."""
+        if self._kept is None:
+            return self._parts()
+        if not self._kept:
+            self._kept.extend(self._parts())
+        return self._kept
+
+    def _parts(self) -> Iterator[Part]:
         for number, rows in enumerate(self._rows):
             at = slice(self._ends[number], self._ends[number + 1])
             columns, is_open = self._columns[at], self._is_open[at]
@@ -165,15 +200,6 @@ def as_index(numbers: Tensor) -> Index:
 def indices(index: Index) -> Tensor:
     """Return what an index stands for, int64 (entries,)."""
     return index if isinstance(index, Tensor) else torch.arange(index.start, index.stop)
-
-
-def runs_of(index: Index) -> list[slice]:
-    """Return the slices that rising numbers consist of."""
-    if isinstance(index, slice):
-        return [index]
-    ends = ((index.diff() != 1).nonzero()[:, 0] + 1).tolist()
-    bounds = zip([0, *ends], [*ends, len(index)], strict=True)
-    return [slice(int(index[first]), int(index[end - 1]) + 1) for first, end in bounds]
 
 
 def length_of(index: Index | None) -> int:
