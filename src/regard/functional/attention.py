@@ -16,6 +16,7 @@ from regard.functional.impl.native_attention import native_with_lse
 from regard.functional.impl.native_blocks import native_blocks_with_lse
 from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
+from regard.functional.impl.torch_private import never_compiled
 from regard.functional.impl.triton_attention import STATISTICS as TRITON_STATISTICS
 from regard.functional.impl.triton_attention import triton_with_lse
 from regard.functional.masks import (
@@ -144,6 +145,7 @@ def _triton(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]
     return output
 
 
+@never_compiled
 def _by_pattern(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any], chosen: str) -> Tensor:
     if chosen == "chunked":
         return _chunked(query, key, value, arguments)

@@ -11,9 +11,10 @@ oneDNN for float32 only within convolutions and compiled code. The operator that
 """
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +31,7 @@ __all__ = [
     "has_amx",
     "is_imaginary",
     "modes_are_on",
+    "never_compiled",
     "product_of_transposed",
     "scaled_above_zero",
     "transforms_are_on",
@@ -122,6 +124,22 @@ def constant_when_compiled(function: Answer) -> Answer:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def never_compiled(function: Answer) -> Answer:
+    """Let code that ``torch.compile`` made call ``function``, and what that calls, as they are.
+
+    It is what ``torch.compiler.disable`` does, which imports the compiler at once; here only where it is there already.
+    """
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        return torch.compiler.disable(function)(*args, **kwargs)
+
+    called._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return called  # type: ignore[return-value]
 
 
 def is_imaginary(tensor: Tensor) -> bool:
