@@ -138,7 +138,7 @@ def _measured(case: Case, options: argparse.Namespace, *, backward: bool) -> dic
         "peak_bytes": peak,
         "pairs": pairs,
         "flops": flops * pairs * (3 if backward else 1),
-        "computed_share": computed / pairs,
+        "computed_share": None if computed is None else computed / pairs,
     }
 
 
@@ -150,13 +150,14 @@ def _step(case: Case, inputs: list[Tensor], pattern: Pattern | None, backward: b
         output.backward(query.detach())
 
 
-def _pairs(case: Case, pattern: Pattern | None, length: int) -> tuple[int, int]:
-    """Return the pairs of one head that may attend, and those in blocks that are computed."""
+def _pairs(case: Case, pattern: Pattern | None, length: int) -> tuple[int, int | None]:
+    """Return the pairs of one head that may attend, and those in blocks of a pattern that are computed."""
     if "window" in case.options:
         window = case.options["window"]
-        pattern = patterns.sliding(window, ahead=1 if case.options.get("causal") else window)
+        ahead = 1 if case.options.get("causal") else window
+        return patterns.sliding(window, ahead=ahead).num_pairs(length, length), None
     if pattern is None:
-        return length * length, length * length
+        return length * length, None
     return pattern.num_pairs(length, length), pattern.num_computed(length, length)
 
 
@@ -168,7 +169,7 @@ def _table(values: dict[str, dict[str, Any]], options: argparse.Namespace) -> Pl
             f"{one['seconds']:,.1f} s" if one["seconds"] >= 1 else f"{one['seconds'] * 1e3:,.0f} ms",
             f"{one['flops'] / 1e9:,.1f}",
             f"{one['pairs'] / options.len**2:.2%}",
-            f"{one['computed_share']:.2f}",
+            "–" if one["computed_share"] is None else f"{one['computed_share']:.2f}",
         ]
         for name, one in values.items()
     ]

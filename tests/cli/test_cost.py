@@ -124,6 +124,7 @@ def test_every_recipe_can_be_planned(run, recipe, settings, assumed):
         (["profile", "made_here:layer", "--curves", "--scaling"], "give one of them"),
         (["profile", "made_here:layer", "--curves", "--against", "lstm:32"], "--against belongs to --scaling"),
         (["profile", "lstm:8", "--curves"], "a model with attention"),
+        (["profile", "made_here:layer", "--curves", "--train"], "got --train as well"),
         (["plan", "made_here:needs"], "must need no arguments"),
         (["plan", "made_here:three"], "must be a module"),
         (["plan", "made_here:layer", "--memory", "lots"], "a size such as 8GB"),

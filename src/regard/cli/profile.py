@@ -56,6 +56,7 @@ def profile(
     """
     _check_curves(scaling=scaling, curves=curves, against=against, svg=svg)
     if curves:
+        _check_alone({"--train": train, "--apply": apply, "--threads": threads, "--precision": precision != "float32"})
         _attention_curves(target, svg, batch=batch, length=length, rounds=rounds, json=json)
         return
     if scaling:
@@ -94,6 +95,15 @@ def _check_curves(*, scaling: bool, curves: bool, against: str | None, svg: Path
         raise ArgumentError("--against belongs to --scaling; add it.")
     if svg and not (scaling or curves):
         raise ArgumentError("--svg belongs to --scaling or --curves; add one of them.")
+
+
+def _check_alone(given: dict[str, object]) -> None:
+    """Refuse options that --curves would not heed."""
+    from regard._errors import ArgumentError
+
+    idle = [name for name, value in given.items() if value]
+    if idle:
+        raise ArgumentError(f"--curves measures a forward in float32 by itself, got {idle[0]} as well; leave it out.")
 
 
 def _attention_curves(target: str, svg: Path | None, *, batch: int, length: int, rounds: int, json: bool) -> None:
