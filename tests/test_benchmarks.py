@@ -53,6 +53,7 @@ PEERS = {
     "decode": [WRITERS] * 4,
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
     "length": [[*LONG, "eager"], LONG, LONG, ON_REQUEST],
+    "patterns": [],
     "plan": [],  # its ratios are of bytes
     "probes": [],
     "scratch": [STEPS, [STEPS[1], STEPS[0], *STEPS[2:]]],
@@ -118,6 +119,29 @@ def test_quick_run_has_a_ratio_for_every_peer(name, tmp_path):
         assert f"│ {row['peer']} " in done.stdout
         assert f"| {row['peer']} |" in page
         assert row["peer"] == row["against"] or f"{row['ratio']:.3f} (" in page
+
+
+def test_every_pattern_stays_below_its_limit_in_a_quick_run(tmp_path):
+    command = [
+        sys.executable,
+        "benchmarks/patterns.py",
+        "--quick",
+        "--heads",
+        "1",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--case", "torch alone"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["tables"]
+    assert list(table["values"]) == [f"the same, in torch alone, {kind}" for kind in ("forward", "backward")]
+    for one in table["values"].values():
+        assert one["flops"] > 0
+        assert one["computed_share"] >= 1
 
 
 def test_ratio_is_taken_within_a_round(measure):

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import torch
 
-from regard.functional import attention
+from regard.functional import attention, patterns
 
 pytestmark = pytest.mark.compiled
 
@@ -44,3 +44,15 @@ def test_compiled_attention_is_attention(impl, case, tensors):
     expected_gradients = torch.autograd.grad(expected.square().sum(), tensors)
     gradients = torch.autograd.grad(output.square().sum(), tensors)
     torch.testing.assert_close(gradients, expected_gradients)
+
+
+def test_a_pattern_stays_uncompiled_within_compiled_code(tensors):
+    query, key, value = tensors
+    pattern = patterns.longformer(2, [0])
+
+    @torch.compile(backend="aot_eager")
+    def compiled(query: torch.Tensor) -> torch.Tensor:
+        return attention(query * 2, key, value, pattern=pattern) + 1
+
+    expected = attention(query * 2, key, value, pattern=pattern) + 1
+    torch.testing.assert_close(compiled(query), expected)

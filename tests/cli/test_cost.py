@@ -2,6 +2,7 @@
 
 import json
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -80,6 +81,21 @@ def test_scaling_prints_slopes_and_draws(run, tmp_path):
     assert (tmp_path / "curve.svg").read_text().startswith("<svg")
 
 
+def test_curves_measure_one_layer_by_chunks_and_threads(run, tmp_path):
+    done = run("profile", "made_here:layer", "--curves", "--len", "128", "--rounds", "3", "--svg", "curves.svg")
+
+    assert done.exit_code == 0, done.exception
+    assert "attention of 4 heads of 8 × 128 × 128, both ways" in done.stdout
+    for way in ("chunks of 16 rows", "chunks of 64 rows", "products and softmax, all at once"):
+        assert way in done.stdout
+    assert "times less memory than products and softmax" in done.stdout
+    root = ElementTree.fromstring((tmp_path / "curves.svg").read_text())
+    assert len([one for one in root if one.tag.endswith("svg")]) >= 2
+    as_json = json.loads(run("profile", "made_here:layer", "--curves", "--len", "64", "--json").stdout)
+    assert as_json["length"] == 64
+    assert {way["flops"] for way in as_json["ways"]} == {4 * 4 * 64 * 64 * 8}
+
+
 @pytest.mark.parametrize(
     ("recipe", "settings", "assumed"),
     [
@@ -105,11 +121,15 @@ def test_every_recipe_can_be_planned(run, recipe, settings, assumed):
     ("words", "said"),
     [
         (["plan", "forecaster", "--set", "data.path=a.csv", "--len", "100"], "set model.input_len=100"),
+        (["profile", "made_here:layer", "--curves", "--scaling"], "give one of them"),
+        (["profile", "made_here:layer", "--curves", "--against", "lstm:32"], "--against belongs to --scaling"),
+        (["profile", "lstm:8", "--curves"], "a model with attention"),
+        (["profile", "made_here:layer", "--curves", "--train"], "got --train as well"),
         (["plan", "made_here:needs"], "must need no arguments"),
         (["plan", "made_here:three"], "must be a module"),
         (["plan", "made_here:layer", "--memory", "lots"], "a size such as 8GB"),
         (["plan", "made_here:layer", "--set", "a=1"], "--set changes a recipe"),
-        (["profile", "made_here:layer", "--svg", "a.svg"], "belong to --scaling"),
+        (["profile", "made_here:layer", "--svg", "a.svg"], "belongs to --scaling or --curves"),
         (["profile", "made_here:layer", "--apply", "magic"], "--apply must be one of"),
         (["profile", "lstm:x"], "lstm:WIDTH"),
     ],

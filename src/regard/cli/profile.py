@@ -42,17 +42,23 @@ def profile(
     against: Annotated[
         str | None, typer.Option(metavar="TARGET", help="With --scaling: another model to hold this one against.")
     ] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="With --scaling: draw the curves.")] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Only measure one layer's attention, by chunk size and number of threads.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --scaling or --curves: draw the curves.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Measure where the time of a model goes, part by part, and say what may make it faster.
 
     A remedy is applied only if it is asked for by name, is measured beside the model as it is, and is taken back.
     """
-    from regard._errors import ArgumentError
-
-    if (against or svg) and not scaling:
-        raise ArgumentError("--against and --svg belong to --scaling; add it.")
+    _check_curves(scaling=scaling, curves=curves, against=against, svg=svg)
+    if curves:
+        _check_alone({"--train": train, "--apply": apply, "--threads": threads, "--precision": precision != "float32"})
+        _attention_curves(target, svg, batch=batch, length=length, rounds=rounds, json=json)
+        return
     if scaling:
         _scale(target, against, svg, train=train, json=json)
         return
@@ -78,6 +84,47 @@ def profile(
         _print_json(_content(found, outcomes, curve))
     else:
         _print(found, outcomes, curve)
+
+
+def _check_curves(*, scaling: bool, curves: bool, against: str | None, svg: Path | None) -> None:
+    from regard._errors import ArgumentError
+
+    if scaling and curves:
+        raise ArgumentError("--scaling counts and --curves measures, got both; give one of them.")
+    if against and not scaling:
+        raise ArgumentError("--against belongs to --scaling; add it.")
+    if svg and not (scaling or curves):
+        raise ArgumentError("--svg belongs to --scaling or --curves; add one of them.")
+
+
+def _check_alone(given: dict[str, object]) -> None:
+    """Refuse options that --curves would not heed."""
+    from regard._errors import ArgumentError
+
+    idle = [name for name, value in given.items() if value]
+    if idle:
+        raise ArgumentError(f"--curves measures a forward in float32 by itself, got {idle[0]} as well; leave it out.")
+
+
+def _attention_curves(target: str, svg: Path | None, *, batch: int, length: int, rounds: int, json: bool) -> None:
+    from regard._errors import ArgumentError
+    from regard.cli.curves_text import curves_drawing, curves_lines
+    from regard.cli.opened import open_model
+    from regard.cost import attention_curves, count
+
+    opened = open_model(target, weights=False)
+    positional, named = tuple(opened.inputs(False)(batch, length))
+    calls = count(opened.model.eval(), *positional, **named).attention
+    if not calls:
+        raise ArgumentError(f"--curves needs a model with attention, got {opened.name}, which calls none.")
+    found = attention_curves(max(calls, key=lambda call: call.computed), rounds=rounds)
+    if svg is not None:
+        svg.write_text(curves_drawing(found, opened.name), encoding="utf-8")
+    if json:
+        _print_json({"model": opened.name, "batch": batch, "length": length, **found.to_dict()})
+        return
+    for line in curves_lines(found, opened.name):
+        typer.echo(line)
 
 
 def _check_names(names: list[str]) -> None:

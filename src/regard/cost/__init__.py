@@ -9,7 +9,8 @@ from regard.cost.advise import Outcome, advice, notes, thread_curve, try_remedy
 from regard.cost.attention_work import AttentionWork
 from regard.cost.calling import Arguments, Inputs, call_of
 from regard.cost.count import count
-from regard.cost.drawing import Curve, Mark, draw_curves
+from regard.cost.curves import AttentionCurves, Way, attention_curves
+from regard.cost.drawing import Curve, Mark, draw_curves, one_above_the_other
 from regard.cost.estimate import Estimate, Rates, measured_rates
 from regard.cost.footprint import Holding
 from regard.cost.operation import Operation
@@ -25,6 +26,7 @@ __all__ = [
     "Account",
     "Advice",
     "Arguments",
+    "AttentionCurves",
     "AttentionWork",
     "Curve",
     "Estimate",
@@ -44,8 +46,10 @@ __all__ = [
     "Scaling",
     "Share",
     "Timing",
+    "Way",
     "Workload",
     "advice",
+    "attention_curves",
     "call_of",
     "count",
     "crossover",
@@ -56,6 +60,7 @@ __all__ = [
     "max_length",
     "measured_rates",
     "notes",
+    "one_above_the_other",
     "plan",
     "profile",
     "remedies",

@@ -17,7 +17,7 @@ from regard.cost.attention_work import (
 )
 from regard.cost.imaginary import is_imaginary, unheard
 
-__all__ = ["EAGER", "FUSED", "FusedCall", "chunked_work", "fused_call", "product_work"]
+__all__ = ["EAGER", "FUSED", "FusedCall", "fused_call", "product_work", "work_by_blocks"]
 
 EAGER = "products and softmax"
 """Name of the kernel where attention is not fused."""
@@ -70,14 +70,17 @@ def fused_call(name: str, arguments: Mapping[str, Any], module: str) -> FusedCal
     return FusedCall(tensors=(query, key, value), work=work, is_backward=is_backward)
 
 
-def chunked_work(arguments: Mapping[str, Any], module: str) -> AttentionWork:
-    """Return the work of a call of the chunked backend, from what it tells of itself."""
-    query, key, value, blocks = (arguments[name] for name in ("query", "key", "value", "blocks"))
+def work_by_blocks(kernel: str, arguments: Mapping[str, Any], module: str) -> AttentionWork:
+    """Return the work of a call of a backend of ours that computes block by block, from what it tells of itself."""
+    query, key, value = (arguments[name] for name in ("query", "key", "value"))
+    if "computed" in arguments:  # a pattern, which has counted its pairs
+        return _work(kernel, module, (query, key, value), arguments["computed"], arguments["needed"], True)
+    blocks = arguments["blocks"]
     reach = Reach(query.shape[2], key.shape[2], blocks.causal, blocks.window, key.shape[2] - query.shape[2])
     with unheard():
         needed = open_pairs((blocks.mask, blocks.bias), _pairs(query, key), reach)
     has_mask = blocks.mask is not None or blocks.bias is not None
-    return _work("regard chunked", module, (query, key, value), blocks.num_pairs, needed, has_mask)
+    return _work(kernel, module, (query, key, value), blocks.num_pairs, needed, has_mask)
 
 
 def product_work(left: Tensor, right: Tensor, module: str) -> AttentionWork:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from regard._errors import ArgumentError
 
-__all__ = ["Curve", "Mark", "draw_curves"]
+__all__ = ["Curve", "Mark", "draw_curves", "one_above_the_other"]
 
 _WIDTH, _HEIGHT = 720.0, 440.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 206.0, 44.0, 52.0
@@ -39,8 +39,15 @@ class Mark:
     text: str
 
 
-def draw_curves(curves: Sequence[Curve], *, title: str, y_label: str, marks: Sequence[Mark] = ()) -> str:
-    """Return an SVG of ``curves`` over the length in tokens.
+def draw_curves(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    y_label: str,
+    x_label: str = "length in tokens",
+    marks: Sequence[Mark] = (),
+) -> str:
+    """Return an SVG of ``curves`` over what ``x_label`` says.
 
     Raises:
         ArgumentError: no point above 0 to draw.
@@ -56,7 +63,7 @@ def draw_curves(curves: Sequence[Curve], *, title: str, y_label: str, marks: Seq
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts += [
         _text(title, _LEFT, 22, "t"),
-        _text("length in tokens", middle, _HEIGHT - 12, "q", "middle"),
+        _text(x_label, middle, _HEIGHT - 12, "q", "middle"),
         _text(y_label, _LEFT, _TOP - 8, "q"),
     ]
     told = "; ".join(_told(curve) for curve in drawn)
@@ -64,6 +71,16 @@ def draw_curves(curves: Sequence[Curve], *, title: str, y_label: str, marks: Seq
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" width="{_WIDTH:g}" '
         f'height="{_HEIGHT:g}" role="img"><title>{escape(title)}</title><desc>{escape(told)}</desc>'
         f"<style>{_STYLE}</style>{''.join(parts)}</svg>\n"
+    )
+
+
+def one_above_the_other(drawings: Sequence[str], *, title: str) -> str:
+    """Return several drawings of ``draw_curves`` as one."""
+    placed = [one.replace("<svg ", f'<svg y="{number * _HEIGHT:g}" ', 1) for number, one in enumerate(drawings)]
+    height = _HEIGHT * len(drawings)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}" '
+        f'height="{height:g}" role="img"><title>{escape(title)}</title>{"".join(placed)}</svg>\n'
     )
 
 

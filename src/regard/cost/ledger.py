@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.cost.account import Account
-from regard.cost.attention_calls import chunked_work, fused_call, product_work
+from regard.cost.attention_calls import fused_call, product_work, work_by_blocks
 from regard.cost.attention_work import AttentionWork
 from regard.cost.classifier import Classifier
 from regard.cost.fast_path import FAST_PATHS, fast_path
@@ -290,7 +290,7 @@ class Ledger(TorchDispatchMode):
     @contextmanager
     def _one_call(self, kernel: str, arguments: dict[str, Any]) -> Iterator[None]:
         """Take what runs meanwhile as one operation: a call of a backend of ours."""
-        backward = kernel == taps.CHUNKED_BACKWARD
+        backward = kernel in (taps.CHUNKED_BACKWARD, taps.NATIVE_BLOCKS_BACKWARD)
         taken = [arguments[name] for name in ("query", "key", "value", "output")]
         operation = Operation(
             operator=kernel.replace(" ", ".", 1),
@@ -301,7 +301,7 @@ class Ledger(TorchDispatchMode):
         )
         self.operations.append(operation)
         number = self._whole = len(self.operations) - 1
-        work = chunked_work(arguments, operation.module)
+        work = work_by_blocks(kernel.removesuffix(" backward"), arguments, operation.module)
         operation.flops, operation.needed = work.backward_flops if backward else work.forward_flops
         tag = self._classifier.attend([self._tag(tensor) for tensor in taken[:3]])
         self.footprint.mark(operation.operator, workspace_bytes(kernel, arguments))

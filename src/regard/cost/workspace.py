@@ -10,6 +10,12 @@ __all__ = ["workspace_bytes"]
 _FLASH_CPU = "_scaled_dot_product_flash_attention_for_cpu"
 _BLOCK = 1 << 21  # bytes of a block of scores of the chunked backend
 _FLOAT = 4
+_BLOCKS = {
+    "regard chunked": 3,
+    "regard chunked backward": 5,
+    "regard native by blocks": 1,
+    "regard native by blocks backward": 3,
+}
 
 
 def workspace_bytes(name: str, arguments: Mapping[str, Any]) -> int:
@@ -27,7 +33,7 @@ def workspace_bytes(name: str, arguments: Mapping[str, Any]) -> int:
         return _native(arguments)
     if name == "native_attention_backward":
         return _native_backward(arguments)
-    return {"regard chunked": 3, "regard chunked backward": 5}.get(name, 0) * _BLOCK
+    return _BLOCKS.get(name, 0) * _BLOCK
 
 
 def _flash(arguments: Mapping[str, Any], backward: bool) -> int:

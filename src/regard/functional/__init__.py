@@ -4,6 +4,7 @@
 torch, and nothing else of regard.
 """
 
+from regard.functional import patterns
 from regard.functional.attention import IMPLEMENTATIONS, attention, selected_impl
 from regard.functional.columns import column_statistics, received_mass
 from regard.functional.definitions import COLUMN_STATISTICS, ROW_STATISTICS, Definition, kernel_statistics
@@ -22,6 +23,8 @@ from regard.functional.masks import (
     sliding_window_mask,
 )
 from regard.functional.packed import packed_attention
+from regard.functional.pattern_error import PatternError, pattern_error
+from regard.functional.patterns import Pattern
 from regard.functional.positions import alibi_bias, alibi_slopes, apply_rotary, rotary_tables, sinusoidal
 from regard.functional.roles import RoleEffects, role_effects
 from regard.functional.scoring import additive, additive_attention, cosine, dot, general, qk_norm
@@ -34,6 +37,8 @@ __all__ = [
     "IMPLEMENTATIONS",
     "ROW_STATISTICS",
     "Definition",
+    "Pattern",
+    "PatternError",
     "RoleEffects",
     "RowStatistics",
     "additive",
@@ -61,6 +66,8 @@ __all__ = [
     "native_trains",
     "num_allowed_keys",
     "packed_attention",
+    "pattern_error",
+    "patterns",
     "prefix_mask",
     "qk_norm",
     "received_mass",

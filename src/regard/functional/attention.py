@@ -7,13 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard._errors import ArgumentError, DtypeError
+from regard._errors import ArgumentError, DtypeError, UnsupportedError
 from regard.functional import reference, taps
 from regard.functional.impl.chunked import chunked_with_lse
 from regard.functional.impl.flex import flex_attend
+from regard.functional.impl.native import native_obstacle
 from regard.functional.impl.native_attention import native_with_lse
+from regard.functional.impl.native_blocks import native_blocks_with_lse
 from regard.functional.impl.native_region import native_wins
 from regard.functional.impl.sdpa import sdpa, stays_fused
+from regard.functional.impl.torch_private import never_compiled
 from regard.functional.impl.triton_attention import STATISTICS as TRITON_STATISTICS
 from regard.functional.impl.triton_attention import triton_with_lse
 from regard.functional.masks import (
@@ -22,8 +25,11 @@ from regard.functional.masks import (
     check_mask,
     check_slopes,
     check_window,
+    combine,
     hiding_window,
 )
+from regard.functional.patterns import Pattern
+from regard.functional.patterns.pattern import as_window, check_sequences
 
 __all__ = ["IMPLEMENTATIONS", "attention", "check_arguments", "selected_impl"]
 
@@ -43,6 +49,7 @@ def attention(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Float[Tensor, " heads"] | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -64,6 +71,8 @@ def attention(
             output of the row NaN.
         causal: a query sees no later key, aligned at the bottom right: the last query sees all keys.
         window: how many keys back a query sees, itself included (causal), or the largest distance + 1 to either side.
+        pattern: which keys a query may see by where both stand, as ``regard.functional.patterns`` makes them; closed
+            blocks are not computed. Mask, causality and window hold besides.
         alibi_slopes: a score gets -slope · distance, one slope a head, as ``alibi_slopes`` returns them.
         scale: finite factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, above 0 and finite, no limit by default.
@@ -93,13 +102,16 @@ def attention(
         torch.Size([1, 2, 3, 6])
     """
     arguments: dict[str, Any] = {"causal": causal, "scale": scale, "softcap": softcap, "dropout_p": dropout_p}
-    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes)
+    arguments |= check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes, pattern)
     _check_values(query, key, value, dropout_p)
     check_scale(scale)
     chosen = selected_impl(
-        query, key, value, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-        alibi_slopes=alibi_slopes, softcap=softcap, dropout_p=dropout_p, impl=impl,
+        query, key, value, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=arguments["window"],
+        pattern=arguments["pattern"], alibi_slopes=alibi_slopes, softcap=softcap, dropout_p=dropout_p, impl=impl,
     )  # fmt: skip
+    if arguments["pattern"] is not None:
+        return _by_pattern(query, key, value, arguments, chosen)
+    del arguments["pattern"]
     if chosen == "reference":
         return reference.attention(query, key, value, **arguments)
     if chosen == "sdpa":
@@ -133,6 +145,25 @@ def _triton(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any]
     return output
 
 
+@never_compiled
+def _by_pattern(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, Any], chosen: str) -> Tensor:
+    if chosen == "chunked":
+        return _chunked(query, key, value, arguments)
+    if chosen == "native":
+        output, lse = native_blocks_with_lse(query, key, value, **arguments)
+        if _is_heard():
+            taps.report(taps.NATIVE_BLOCKS, {"query": query, "key": key, "value": value, **arguments}, (output, lse))
+        return output
+    if chosen != "reference":
+        raise UnsupportedError(
+            f'impl={chosen!r} has no patterns; use impl="auto", "native" or "chunked", or give its mask as attn_mask.'
+        )
+    dense = {name: given for name, given in arguments.items() if name != "pattern"}
+    mask = arguments["pattern"].mask(query.shape[2], key.shape[2]).to(query.device)
+    dense["attn_mask"] = combine(arguments["attn_mask"], mask)
+    return reference.attention(query, key, value, **dense)
+
+
 def _is_heard() -> bool:
     return bool(taps.LISTENERS) and not torch.compiler.is_compiling()
 
@@ -150,6 +181,7 @@ def selected_impl(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
@@ -164,6 +196,10 @@ def selected_impl(
         raise ArgumentError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}.")
     if impl != "auto":
         return impl
+    if pattern is not None:
+        pattern, window = as_window(pattern, causal, window)
+    if pattern is not None:
+        return "chunked" if native_obstacle(query, key, value, attn_bias, alibi_slopes) else "native"
     window = hiding_window(window, query.shape[2], key.shape[2])
     trains = torch.is_grad_enabled() and query.requires_grad
     if native_wins(query, key, value, trains=trains, attn_bias=attn_bias, window=window, alibi_slopes=alibi_slopes):
@@ -184,8 +220,11 @@ def check_arguments(
     softcap: float | None,
     window: int | None = None,
     alibi_slopes: Tensor | None = None,
+    pattern: Pattern | None = None,
 ) -> dict[str, Any]:
     """Check what shapes the scores; return mask and bias with four axes, slopes, and the window if it hides a key.
+
+    A pattern that is a window and nothing else is returned as one, and None in its place.
 
     Raises:
         ArgumentError: shapes or values that fit no formula.
@@ -212,12 +251,16 @@ def check_arguments(
         check_window(window)
     if alibi_slopes is not None:
         check_slopes(alibi_slopes, heads)
+    if pattern is not None:
+        check_sequences(pattern, batch, q_len, kv_len)
+        pattern, window = as_window(pattern, causal, window)
     target = (batch, heads, q_len, kv_len)
     return {
         "attn_mask": None if attn_mask is None else check_mask(attn_mask, *target),
         "attn_bias": None if attn_bias is None else check_bias(attn_bias, *target),
         "window": hiding_window(window, q_len, kv_len),
         "alibi_slopes": alibi_slopes,
+        "pattern": pattern,
     }
 
 

@@ -11,6 +11,7 @@ from regard._errors import ArgumentError, DtypeError
 from regard.functional.attention import check_arguments, check_scale
 from regard.functional.impl.blocks import accumulation_dtype
 from regard.functional.impl.rows_call import RowsCall
+from regard.functional.patterns import Pattern
 
 __all__ = ["check_query_mask", "check_rows", "checked_call", "quiet", "value_norms"]
 
@@ -34,9 +35,10 @@ def checked_call(
     alibi_slopes: Tensor | None,
     scale: float | None,
     softcap: float | None,
+    pattern: Pattern | None = None,
 ) -> RowsCall:
     """Return the call with all its rows, or raise what ``check_arguments`` raises."""
-    shaping = check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes)
+    shaping = check_arguments(query, key, attn_mask, attn_bias, causal, softcap, window, alibi_slopes, pattern)
     check_scale(scale)
     if lse is not None and lse.shape != query.shape[:3]:
         raise ArgumentError(

@@ -10,9 +10,11 @@ from regard._errors import ArgumentError
 from regard.functional.call import check_query_mask, checked_call, quiet
 from regard.functional.definitions import COLUMN_STATISTICS
 from regard.functional.impl import native
+from regard.functional.impl.pattern_blocks import PatternBlocks
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_streaming import column_sums, stream
 from regard.functional.masks import num_seeing_queries
+from regard.functional.patterns import Pattern
 
 __all__ = ["check_column_names", "column_statistics", "measure_columns", "received_mass"]
 
@@ -26,6 +28,7 @@ def received_mass(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -41,6 +44,7 @@ def received_mass(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -53,7 +57,7 @@ def received_mass(
         counted = check_query_mask(query_mask, query)
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         return _received(call, counted)
 
@@ -68,6 +72,7 @@ def column_statistics(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -86,6 +91,7 @@ def column_statistics(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -112,20 +118,10 @@ def column_statistics(
         counted = check_query_mask(query_mask, query)
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         received = _received(call, counted)
-        num_queries = num_seeing_queries(
-            call.attn_mask,
-            causal,
-            q_len=query.shape[2],
-            kv_len=key.shape[2],
-            attn_bias=call.attn_bias,
-            window=call.window,
-            query_mask=counted,
-            device=query.device,
-        )
-        return measure_columns(received, num_queries, statistics)
+        return measure_columns(received, _num_queries(call, counted), statistics)
 
 
 def check_column_names(statistics: Sequence[str]) -> None:
@@ -149,6 +145,25 @@ def _received(call: RowsCall, counted: Tensor | None) -> Tensor:
     blocks = call.blocks()
     known = stream(blocks, frozenset())["lse"] if call.lse is None else call.lse
     return column_sums(blocks, known, None if counted is None else counted.to(blocks.dtype))
+
+
+def _num_queries(call: RowsCall, counted: Tensor | None) -> Tensor:
+    q_len, kv_len = call.query.shape[2], call.key.shape[2]
+    if call.pattern is not None:
+        blocks = call.blocks()
+        assert isinstance(blocks, PatternBlocks), "made of a pattern"
+        everyone = torch.ones(1, q_len, dtype=torch.int64, device=call.query.device)
+        return blocks.num_seeing(everyone if counted is None else counted.to(torch.int64))
+    return num_seeing_queries(
+        call.attn_mask,
+        call.causal,
+        q_len=q_len,
+        kv_len=kv_len,
+        attn_bias=call.attn_bias,
+        window=call.window,
+        query_mask=counted,
+        device=call.query.device,
+    )
 
 
 def _gini(received: Tensor, num_queries: Tensor) -> Tensor:

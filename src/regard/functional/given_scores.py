@@ -13,6 +13,7 @@ from regard.functional.definitions import VALUE_STATISTICS, check_names
 from regard.functional.impl.blocks import LOG2E, Grid, Place, accumulation_dtype, positions_of
 from regard.functional.impl.completion import Rows, bases
 from regard.functional.impl.statistics_streaming import column_sums, stream
+from regard.functional.patterns.layout import Index
 from regard.functional.statistics import RowStatistics
 
 __all__ = ["column_statistics_of_scores", "statistics_of_scores"]
@@ -138,7 +139,7 @@ class _GivenScores(Grid):
     def is_masked(self) -> bool:
         return True
 
-    def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
+    def scores_of(self, place: Place) -> Callable[[Index], Tensor]:
         return lambda keys: self._block(self._scores[place.batch, place.heads, :, place.rows, keys])
 
     def _block(self, scores: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from regard.functional.call import check_query_mask, checked_call, quiet
 from regard.functional.impl.blocks import LN2, LOG2E, Grid, Place
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_streaming import stream
+from regard.functional.patterns import Pattern
 
 __all__ = ["head_similarity"]
 
@@ -25,6 +26,7 @@ def head_similarity(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -45,6 +47,7 @@ def head_similarity(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -69,7 +72,7 @@ def head_similarity(
         counted = check_query_mask(query_mask, query)
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         return _cosine(call, counted) if measure == "cosine" else _divergence(call, counted)
 

@@ -20,6 +20,7 @@ from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_flex import by_flex, flex_statistics_obstacle
 from regard.functional.impl.statistics_fused import NAMED_KEYS, by_identities, fused_obstacle
 from regard.functional.impl.statistics_streaming import stream
+from regard.functional.patterns import Pattern
 
 __all__ = ["RowStatistics", "key_mass", "row_statistics"]
 
@@ -51,6 +52,7 @@ def row_statistics(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -70,6 +72,7 @@ def row_statistics(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -105,7 +108,7 @@ def row_statistics(
     with quiet(query):
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         if known is not None and lse is not None and rows is None and bases(statistics) <= known.keys():
             return _completed(call, statistics, {**known, "lse": lse}, "kernel")
@@ -123,6 +126,7 @@ def key_mass(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -138,6 +142,7 @@ def key_mass(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -148,7 +153,7 @@ def key_mass(
     with quiet(query):
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         if call.native_obstacle() is None:
             mass = row_sums(call.query, call.key, call.native_scoring(), ["mass"], keys=keys)["mass"]
@@ -197,8 +202,10 @@ def _joined(parts: Sequence[RowStatistics]) -> RowStatistics:
 def _choose(call: RowsCall, wanted: Set[str], route: str) -> str:
     """Return the route: identities only where they are cheaper, which is where no pass over the scores is needed."""
     obstacle = call.native_obstacle()
+    if route not in ("auto", "streaming") and call.pattern is not None:
+        raise UnsupportedError(f"route={route!r} has no patterns; use 'streaming' or 'auto'.")
     if route == "auto":
-        if call.lse is not None and wanted <= set(NAMED_KEYS):
+        if call.lse is not None and call.pattern is None and wanted <= set(NAMED_KEYS):
             return "fused"
         return "streaming" if obstacle else "native"
     if route == "native" and obstacle:

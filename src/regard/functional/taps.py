@@ -19,6 +19,8 @@ __all__ = [
     "LISTENERS",
     "NATIVE",
     "NATIVE_BACKWARD",
+    "NATIVE_BLOCKS",
+    "NATIVE_BLOCKS_BACKWARD",
     "PACKED",
     "TRITON",
     "WANTED",
@@ -38,6 +40,10 @@ CHUNKED_BACKWARD = "regard chunked backward"
 """Told to ``WORK`` alone."""
 FLEX, TRITON = "regard flex", "regard triton"
 """Likewise; their backward passes are not reported."""
+NATIVE_BLOCKS = "regard native by blocks"
+"""Of a pattern; its backward pass is not reported."""
+NATIVE_BLOCKS_BACKWARD = "regard native by blocks backward"
+"""Told to ``WORK`` alone."""
 PACKED = "regard one by one"
 """Packed sequences that a kernel took one after the other; their backward pass is not reported."""
 

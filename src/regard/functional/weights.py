@@ -12,6 +12,7 @@ from regard.functional.impl.blocks import LOG2E, ScoreBlocks, accumulation_dtype
 from regard.functional.impl.rows_call import RowsCall
 from regard.functional.impl.statistics_streaming import stream
 from regard.functional.masks import combine
+from regard.functional.patterns import Pattern
 
 __all__ = ["attention_weights"]
 
@@ -31,6 +32,7 @@ def attention_weights(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -50,6 +52,7 @@ def attention_weights(
         attn_bias: as for ``attention``.
         causal: as for ``attention``.
         window: as for ``attention``.
+        pattern: as for ``attention``.
         alibi_slopes: as for ``attention``.
         scale: as for ``attention``.
         softcap: as for ``attention``.
@@ -71,7 +74,7 @@ def attention_weights(
     with quiet(query):
         call = checked_call(
             query, key, lse, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window,
-            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
+            alibi_slopes=alibi_slopes, scale=scale, softcap=softcap, pattern=pattern,
         )  # fmt: skip
         row_index = _checked_index("rows", rows, query.shape[2], query.device)
         key_index = _checked_index("keys", keys, key.shape[2], query.device)
@@ -121,11 +124,12 @@ def _lse_of(call: RowsCall, rows: Index) -> Tensor:
 def _blocks(call: RowsCall, wanted_keys: Tensor, rows: Index, keys: Index) -> ScoreBlocks:
     mask = None if call.attn_mask is None else _part(call.attn_mask, rows, keys)
     bias = None if call.attn_bias is None else _part(call.attn_bias, rows, keys)
-    if call.causal or call.window is not None or call.alibi_slopes is not None:
+    if call.is_placed:
         assert isinstance(call.positions, range), "a call with all its rows"
         own = positions_of(rows, wanted_keys.device) + call.positions.start
-        ahead = positions_of(keys, wanted_keys.device) - own[:, None]
-        mask = combine(mask, *_near(call, ahead[None, None]))
+        at = positions_of(keys, wanted_keys.device)
+        ahead = at - own[:, None]
+        mask = combine(mask, *_near(call, ahead[None, None]), _of_pattern(call.pattern, own[:, None], at))
         if call.alibi_slopes is not None:
             lower = call.alibi_slopes.to(wanted_keys.dtype)[:, None, None] * -ahead.abs()
             bias = lower[None] if bias is None else bias + lower
@@ -146,6 +150,14 @@ def _near(call: RowsCall, ahead: Tensor) -> Iterator[Tensor]:
         yield ahead <= 0
     if call.window is not None:
         yield ahead.abs() < call.window
+
+
+def _of_pattern(pattern: Pattern | None, rows: Tensor, keys: Tensor) -> Tensor | None:
+    """Return what the pattern allows, (batch or 1, 1, rows, keys)."""
+    if pattern is None:
+        return None
+    found = [pattern.sequence(index).allows(rows, keys) for index in range(pattern.batch)]
+    return torch.stack(found)[:, None]
 
 
 def _part(side: Tensor, rows: Index, keys: Index) -> Tensor:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
-from regard.functional import attention
+from regard.functional import Pattern, PatternError, attention, pattern_error
 from regard.functional.masks import combine
 from regard.functional.scoring import qk_norm as normed
 from regard.modules.cache import Attended, CrossAttentionCache, KeyValueCache
@@ -43,6 +43,9 @@ class MultiHeadAttention(nn.Module):
             which learns a scale already.
         compute_dtype: precision of scores, softmax and weighted sum; None for that of the projections. Under bfloat16
             autocast, ``torch.float32`` is the faster on CPUs without matrix units for bfloat16.
+        pattern: which positions see which, as ``regard.functional.patterns`` makes them; None for all. It may be set
+            later, as ``layer.pattern``: weights that were trained without one then give other outputs, and
+            ``pattern_error`` tells how far they are off.
         impl: backend, see ``regard.attention``.
 
     Raises:
@@ -74,6 +77,7 @@ class MultiHeadAttention(nn.Module):
         qk_norm: bool = False,
         temperature: bool = False,
         compute_dtype: torch.dtype | None = None,
+        pattern: Pattern | None = None,
         impl: str = "auto",
     ) -> None:
         super().__init__()
@@ -93,7 +97,7 @@ class MultiHeadAttention(nn.Module):
             raise ArgumentError(f"compute_dtype must be a floating type or None, got {compute_dtype}.")
         self.embed_dim, self.num_heads, self.num_kv_heads, self.head_dim = embed_dim, num_heads, num_kv_heads, head_dim
         self.dropout_p, self.causal, self.rotary = dropout_p, causal, rotary
-        self.compute_dtype, self.impl = compute_dtype, impl
+        self.compute_dtype, self.pattern, self.impl = compute_dtype, pattern, impl
         self.query = Linear(embed_dim, num_heads * head_dim, bias=bias)
         self.key = Linear(kdim, num_kv_heads * head_dim, bias=bias)
         self.value = Linear(vdim, num_kv_heads * head_dim, bias=bias)
@@ -136,9 +140,14 @@ class MultiHeadAttention(nn.Module):
 
         Raises:
             ArgumentError: a shape that does not fit, a causal layer with more queries than keys, a cache of a layer
-                whose self-attention is not causal, or one that must not be given what it is given.
+                whose self-attention is not causal or has a pattern, or one that must not be given what it is given.
             DtypeError: a mask that is not boolean.
         """
+        if self.pattern is not None and cache is not None:
+            raise ArgumentError(
+                f"A cache does not say where its keys stand, which a pattern needs, got a {type(cache).__name__}; "
+                "set layer.pattern to None, or give a SlidingWindowCache to a layer without a pattern."
+            )
         if isinstance(cache, CrossAttentionCache):
             query, held = self._crossing(x, context, value_context, key_padding_mask, cache)
         elif cache is not None:
@@ -151,6 +160,53 @@ class MultiHeadAttention(nn.Module):
         attended = self._attend(query, held.key, held.value, combine(attn_mask, held.keep), attn_bias)
         projected: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return projected
+
+    def pattern_error(
+        self,
+        x: Float[Tensor, "batch len embed_dim"],
+        pattern: Pattern | None = None,
+        *,
+        key_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
+        rows: int = 256,
+        seed: int = 0,
+    ) -> PatternError:
+        """Measure how far self-attention by a pattern is from dense self-attention with the same weights.
+
+        Args:
+            x: what the layer reads, as for ``forward``.
+            pattern: to be measured; that of the layer by default.
+            key_padding_mask: bool (batch, len), **True = padding**.
+            attn_mask: bool, **True = may attend**.
+            attn_bias: float, added to the scaled scores.
+            rows: how many rows of each sequence to draw.
+            seed: of the draw.
+
+        Returns:
+            The lost mass and the error of the heads' outputs, before the output projection; ``print`` it.
+
+        Raises:
+            ArgumentError: neither the layer nor the call has a pattern; shapes that do not fit.
+        """
+        pattern = self.pattern if pattern is None else pattern
+        if pattern is None:
+            raise ArgumentError("pattern_error needs a pattern, got none here and none in the layer; give pattern=.")
+        with torch.no_grad():
+            self._contexts(x, None, None)
+            query, key, value = self._heads(x, x, x, None)
+        return pattern_error(
+            query,
+            key,
+            value,
+            pattern,
+            rows=rows,
+            seed=seed,
+            attn_mask=combine(attn_mask, keep_mask(None, key_padding_mask, x)),
+            attn_bias=attn_bias,
+            causal=self.causal,
+            scale=None if self.norm_scale is None else 1.0,
+        )
 
     def _continuing(
         self,
@@ -255,6 +311,7 @@ class MultiHeadAttention(nn.Module):
             "attn_mask": keep,
             "attn_bias": attn_bias,
             "causal": self.causal,
+            "pattern": self.pattern,
             "scale": None if self.norm_scale is None else 1.0,
             "dropout_p": self.dropout_p if self.training else 0.0,
             "impl": self.impl,

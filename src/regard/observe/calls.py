@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regard.functional import Pattern
+
 __all__ = ["AttentionCall"]
 
 _BY_KEY_HEAD = ("key", "value")
@@ -35,6 +37,7 @@ class AttentionCall:
         attn_bias: float, four axes, added to the scores; -inf forbids.
         causal: bottom-right causal.
         window: how many keys back a query sees, itself included, and as many ahead where it is not causal.
+        pattern: which keys a query may see by where both stand, or None.
         alibi_slopes: (heads,), a score gets -slope · distance.
         offsets: of packed sequences, int64 (sequences + 1,) of queries and of keys on the CPU; None for a usual batch.
         scale: factor of the dot products; None for 1 / √head_dim.
@@ -53,6 +56,7 @@ class AttentionCall:
     attn_bias: Tensor | None = None
     causal: bool = False
     window: int | None = None
+    pattern: Pattern | None = None
     alibi_slopes: Tensor | None = None
     offsets: tuple[Tensor, Tensor] | None = None
     scale: float | None = None
@@ -113,7 +117,7 @@ class AttentionCall:
     @property
     def masking(self) -> dict[str, Any]:
         """The arguments that shape the scores, as ``regard.functional`` takes them."""
-        names = ("attn_mask", "attn_bias", "causal", "window", "alibi_slopes", "scale", "softcap")
+        names = ("attn_mask", "attn_bias", "causal", "window", "pattern", "alibi_slopes", "scale", "softcap")
         return {name: getattr(self, name) for name in names}
 
     def sequences(self) -> Iterator["AttentionCall"]:
@@ -175,7 +179,8 @@ class AttentionCall:
 
     def _cut(self, sequences: slice) -> dict[str, Any]:
         """Return some sequences of what has an axis of them: not slopes, nor what all sequences share."""
-        return {
+        pattern = None if self.pattern is None else self.pattern.sequences(sequences.start, sequences.stop)
+        return {"pattern": pattern} | {
             field.name: tensor[sequences]
             for field in fields(self)
             if isinstance(tensor := getattr(self, field.name), Tensor)

@@ -118,6 +118,7 @@ def mask_kind(call: AttentionCall) -> str:
     kinds = {
         "causal": call.causal,
         "window": call.window is not None,
+        "pattern": call.pattern is not None,
         "slopes": call.alibi_slopes is not None,
         "mask": call.attn_mask is not None or is_mask,
         "bias": call.attn_bias is not None and not is_mask,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regard._errors import ArgumentError
-from regard.functional import attention_weights, head_similarity
+from regard.functional import Pattern, PatternError, attention_weights, head_similarity, pattern_error
 from regard.observe.calls import AttentionCall
 from regard.observe.explanation import Explanation, PairWeights
 from regard.observe.materialised import similarity_of_scores, weights_of_scores
@@ -188,6 +188,26 @@ class Kept:
             if one.query is not None and one.key is not None
         ]
         return torch.cat(similar).nanmean(0)
+
+    def pattern_error(self, pattern: Pattern, *, rows: int = 256, seed: int = 0) -> PatternError:
+        """Measure what it would change to let each query of this call see only what ``pattern`` allows.
+
+        Args:
+            pattern: as ``regard.functional.patterns`` makes them.
+            rows: how many rows of each sequence to draw.
+            seed: of the draw.
+
+        Raises:
+            ArgumentError: a model that computes its softmax itself, packed sequences, a pattern that does not fit.
+        """
+        call = self.call
+        if call.query is None or call.key is None or call.value is None or call.offsets is not None:
+            raise ArgumentError(
+                "The error of a pattern needs query, key and value of a usual batch, got a call that computed its "
+                "softmax itself or packed sequences; let the model use scaled_dot_product_attention."
+            )
+        masking = {name: given for name, given in call.masking.items() if name != "pattern"}
+        return pattern_error(call.query, call.key, call.value, pattern, rows=rows, seed=seed, **masking)
 
     def words(self, side: Literal["query", "key"] = "key", *, sequence: int = 0) -> list[Word]:
         """Return the words of the queries or of the keys of a sequence.

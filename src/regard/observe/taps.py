@@ -63,7 +63,7 @@ ADDING_PRODUCT = "baddbmm"
 """The product of query and key where a mask is added within it."""
 NATIVE = "regard native for flash"
 """Not an operator: the native kernel in the place of ``FLASH``."""
-OURS = (taps.CHUNKED, taps.NATIVE, taps.FLEX, taps.TRITON, taps.PACKED)
+OURS = (taps.CHUNKED, taps.NATIVE, taps.NATIVE_BLOCKS, taps.FLEX, taps.TRITON, taps.PACKED)
 """Not operators: backends of ``regard.attention``."""
 
 _OPERATORS = (*_FUSED, *(f"{name}_backward" for name in _FUSED), FAST_PATH, QKV, *SOFTMAXES, PRODUCT, ADDING_PRODUCT)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regard.functional.impl.torch_private import is_imaginary, product_of_transposed
+from regard.functional.patterns.layout import Index, indices, length_of
 
 __all__ = ["LN2", "LOG2E", "Grid", "Place", "ScoreBlocks", "accumulation_dtype", "positions_of"]
 
@@ -39,11 +40,11 @@ def positions_of(positions: range | Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Place:
-    """Which part of all scores: slices of batch, key heads and query rows; first and last position of those rows."""
+    """Which part of all scores: slices of batch and key heads, query rows; first and last position of those rows."""
 
     batch: slice
     heads: slice
-    rows: slice
+    rows: Index
     first: int
     last: int
 
@@ -65,7 +66,9 @@ class Grid(ABC):
         positions: range | Tensor,
         dtype: torch.dtype,
         device: torch.device,
+        rows_at_once: int | None = None,
     ) -> None:
+        self.rows_at_once = rows_at_once
         self.shape = shape
         self.kv_len = kv_len
         self.causal = causal
@@ -80,8 +83,8 @@ class Grid(ABC):
         """Whether some score may be -inf."""
 
     @abstractmethod
-    def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
-        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of a slice of keys, a new tensor."""
+    def scores_of(self, place: Place) -> Callable[[Index], Tensor]:
+        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of some keys, a new tensor."""
 
     def empty(self, *axes: int) -> Tensor:
         """Return a tensor of results to be filled, (batch, kv_heads, group, rows) unless ``axes`` say otherwise."""
@@ -100,6 +103,9 @@ class Grid(ABC):
 
         With ``whole_heads`` a part holds all heads.
         """
+        if self.rows_at_once is not None:
+            yield from self._places_of_rows(self.rows_at_once)
+            return
         batch, kv_heads, group, num_rows = self.shape
         per_row = group * max(1, min(self.kv_len, _BLOCK_KEYS))
         # Causal rows, and those of a window, are taken a few at a time, so that the first need not meet the last keys.
@@ -116,8 +122,15 @@ class Grid(ABC):
                     rows = slice(row, min(row + row_step, num_rows))
                     yield Place(sequences, heads, rows, *self._ends(sequences, rows))
 
-    def key_slices(self, place: Place) -> Iterator[slice]:
-        """Yield slices of keys that some rows of ``place`` may see: what lies beyond causality or window is skipped."""
+    def _places_of_rows(self, step: int) -> Iterator[Place]:
+        """Yield ``step`` rows of all heads and sequences at a time."""
+        batch, kv_heads, _, num_rows = self.shape
+        for row in range(0, num_rows, step):
+            everything, rows = slice(0, batch), slice(row, min(row + step, num_rows))
+            yield Place(everything, slice(0, kv_heads), rows, *self._ends(everything, rows))
+
+    def key_slices(self, place: Place) -> Iterator[Index]:
+        """Yield keys that some rows of ``place`` may see, a few at a time: not those beyond causality or window."""
         begin, stop = 0, self.kv_len
         if self.window is not None:
             begin, stop = max(0, place.first - self.window + 1), min(stop, place.last + self.window)
@@ -125,9 +138,10 @@ class Grid(ABC):
             stop = min(self.kv_len, place.last + 1)
         # Keys that all rows may see are kept apart from the causal corner, so that only the corner is masked.
         corner = place.first + 1 if self.causal and place.first >= _CAUSAL_ROWS else stop
+        step = _BLOCK_KEYS if self.rows_at_once is None else max(1, self.kv_len)
         for start, end in ((begin, min(corner, stop)), (max(begin, corner), stop)):
-            for first in range(start, end, _BLOCK_KEYS):
-                yield slice(first, min(first + _BLOCK_KEYS, end))
+            for first in range(start, end, step):
+                yield slice(first, min(first + step, end))
 
     @property
     def num_pairs(self) -> int:
@@ -135,18 +149,24 @@ class Grid(ABC):
         group = self.shape[2]
         found = 0
         for place in Grid.places(self):
-            rows = group * (place.rows.stop - place.rows.start)
+            rows = group * length_of(place.rows)
             units = (place.batch.stop - place.batch.start) * (place.heads.stop - place.heads.start)
-            found += units * rows * sum(keys.stop - keys.start for keys in self.key_slices(place))
+            found += units * rows * sum(length_of(keys) for keys in self.key_slices(place))
         return found
 
     def position_tensor(self, place: Place) -> Tensor:
         """Return the positions of the rows of ``place``, int64, broadcasting to (batch, kv_heads, group, rows)."""
         if isinstance(self.positions, range):
+            if isinstance(place.rows, Tensor):
+                return place.rows.to(self.device) + self.positions.start
             return positions_of(self.positions[place.rows], self.device)
         if self.positions.ndim == 1:
             return self.positions[place.rows]
         return self.positions[place.batch, None, None, place.rows]
+
+    def key_positions(self, keys: Index) -> Tensor:
+        """Return the positions of some keys, int64 (keys,)."""
+        return indices(keys).to(self.device)
 
     @property
     def _is_local(self) -> bool:
@@ -184,6 +204,7 @@ class ScoreBlocks(Grid):
         scale: float | None,
         softcap: float | None,
         positions: range | Tensor | None = None,
+        rows_at_once: int | None = None,
     ) -> None:
         batch, heads, num_rows, head_dim = query.shape
         kv_heads, kv_len = key.shape[1:3]
@@ -195,6 +216,7 @@ class ScoreBlocks(Grid):
             positions=range(kv_len - num_rows, kv_len) if positions is None else positions,
             dtype=accumulation_dtype(query.dtype),
             device=query.device,
+            rows_at_once=rows_at_once,
         )
         self.scale = 1.0 / math.sqrt(head_dim) if scale is None else scale
         self.softcap = softcap
@@ -215,8 +237,8 @@ class ScoreBlocks(Grid):
         """Whether some score may be -inf."""
         return self._is_local or self.mask is not None or self.bias is not None
 
-    def scores_of(self, place: Place) -> Callable[[slice], Tensor]:
-        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of a slice of keys, a new tensor."""
+    def scores_of(self, place: Place) -> Callable[[Index], Tensor]:
+        """Return what gives the masked scores (batch, kv_heads, group, rows, keys) of some keys, a new tensor."""
         query_rows = self.query_rows(place)
         return lambda keys: self.scores(place, keys, query_rows)
 
@@ -224,14 +246,14 @@ class ScoreBlocks(Grid):
         """Return the scaled queries (batch, kv_heads, group · rows, head_dim) of a place."""
         return (self.query[place.batch, place.heads, :, place.rows] * self._factor).flatten(2, 3)
 
-    def scores(self, place: Place, keys: slice, query_rows: Tensor) -> Tensor:
+    def scores(self, place: Place, keys: Index, query_rows: Tensor) -> Tensor:
         """Return the masked scores (batch, kv_heads, group, rows, keys) of a block in base 2, in a new tensor."""
         found = self._products(place, keys, query_rows)
         if self.softcap is not None:
             found.tanh_().mul_(self.softcap * LOG2E)
         return self._masked(found, place, keys)
 
-    def scores_and_slope(self, place: Place, keys: slice, query_rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def scores_and_slope(self, place: Place, keys: Index, query_rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return ``scores`` and the derivative of the softcap at each, None where there is no softcap."""
         found = self._products(place, keys, query_rows)
         slope = None
@@ -241,26 +263,37 @@ class ScoreBlocks(Grid):
             found.mul_(self.softcap * LOG2E)
         return self._masked(found, place, keys), slope
 
-    def distances(self, place: Place, keys: slice) -> Tensor:
+    def distances(self, place: Place, keys: Index) -> Tensor:
         """Return how far the rows stand from the keys of a block, broadcasting to (batch, kv_heads, group, rows, keys).
 
         As numbers of the scores' type.
         """
-        at = torch.arange(keys.start, keys.stop, device=self.device)
-        return (self.position_tensor(place)[..., None] - at).abs_().to(self.dtype)
+        return (self.position_tensor(place)[..., None] - self.key_positions(keys)).abs_().to(self.dtype)
 
-    def side_part(self, side: Tensor, place: Place, keys: slice) -> Tensor:
+    def side_part(self, side: Tensor, place: Place, keys: Index) -> Tensor:
         """Return the part of a mask or bias of five axes that belongs to a block, unexpanded."""
-        wanted = (place.batch, place.heads, slice(None), place.rows, keys)
-        return side[tuple(at if size > 1 else slice(None) for at, size in zip(wanted, side.shape, strict=True))]
+        return side[self.side_index(side, place, keys)]
 
-    def _products(self, place: Place, keys: slice, query_rows: Tensor) -> Tensor:
+    def side_index(self, side: Tensor, place: Place, keys: Index) -> tuple[Index, ...]:
+        """Return where that part lies."""
+        rows = place.rows
+        if isinstance(rows, Tensor) and isinstance(keys, Tensor) and min(side.shape[3:]) > 1:
+            rows = rows[:, None]
+        wanted = (place.batch, place.heads, slice(None), rows, keys)
+        return tuple(at if size > 1 else slice(None) for at, size in zip(wanted, side.shape, strict=True))
+
+    def keep(self, place: Place, keys: Index) -> Tensor | None:
+        """Return which scores of a block are not hidden, broadcasting to it, by masks alone; None for all."""
+        found = None if self.bias is None else self.side_part(self.bias, place, keys) > -torch.inf
+        for keep in self._keeps(place, keys):
+            found = keep if found is None else found & keep
+        return found
+
+    def _products(self, place: Place, keys: Index, query_rows: Tensor) -> Tensor:
         products = _times_transposed(query_rows, self.key[place.batch, place.heads, keys])
-        return products.reshape(
-            *products.shape[:2], self.shape[2], place.rows.stop - place.rows.start, products.shape[3]
-        )
+        return products.reshape(*products.shape[:2], self.shape[2], length_of(place.rows), products.shape[3])
 
-    def _masked(self, scores: Tensor, place: Place, keys: slice) -> Tensor:
+    def _masked(self, scores: Tensor, place: Place, keys: Index) -> Tensor:
         """Add everything that is added to the scores: summed up in its own small shape first, then added once."""
         added: Tensor | None = None
         if self.bias is not None:
@@ -268,27 +301,34 @@ class ScoreBlocks(Grid):
         if self.slopes is not None:
             lower = self.distances(place, keys) * (self.slopes[:, place.heads] * -LOG2E)
             added = lower if added is None else added + lower
-        for keep in (self._keep(place, keys), self._causal_keep(place, keys), self._window_keep(place, keys)):
-            if keep is not None:
-                closed = scores.new_zeros(()).where(keep, -torch.inf)
-                added = closed if added is None else added + closed
+        for keep in self._keeps(place, keys):
+            closed = scores.new_zeros(()).where(keep, -torch.inf)
+            added = closed if added is None else added + closed
         return scores if added is None else scores.add_(added)
 
-    def _keep(self, place: Place, keys: slice) -> Tensor | None:
-        return None if self.mask is None else self.side_part(self.mask, place, keys)
+    def _keeps(self, place: Place, keys: Index) -> Iterator[Tensor]:
+        """Yield what hides some scores of a block, True = not hidden."""
+        if self.mask is not None:
+            yield self.side_part(self.mask, place, keys)
+        for keep in (self._causal_keep(place, keys), self._window_keep(place, keys)):
+            if keep is not None:
+                yield keep
 
-    def _causal_keep(self, place: Place, keys: slice) -> Tensor | None:
-        if not self.causal or keys.stop - 1 <= place.first:
+    def _causal_keep(self, place: Place, keys: Index) -> Tensor | None:
+        if not self.causal or (isinstance(keys, slice) and keys.stop - 1 <= place.first):
             return None
-        return torch.arange(keys.start, keys.stop, device=self.device) <= self.position_tensor(place)[..., None]
+        return self.key_positions(keys) <= self.position_tensor(place)[..., None]
 
-    def _window_keep(self, place: Place, keys: slice) -> Tensor | None:
+    def _window_keep(self, place: Place, keys: Index) -> Tensor | None:
         if self.window is None:
             return None
-        behind = place.last - self.window < keys.start
-        if behind and (self.causal or keys.stop - 1 < place.first + self.window):
+        if isinstance(keys, slice) and place.last - self.window < keys.start:
+            is_inside = self.causal or keys.stop - 1 < place.first + self.window
+        else:
+            is_inside = False
+        if is_inside:
             return None
-        own, at = self.position_tensor(place)[..., None], torch.arange(keys.start, keys.stop, device=self.device)
+        own, at = self.position_tensor(place)[..., None], self.key_positions(keys)
         near = at > own - self.window
         return near if self.causal else near & (at < own + self.window)
 

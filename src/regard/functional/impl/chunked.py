@@ -19,8 +19,11 @@ from torch.autograd.function import once_differentiable
 
 from regard.functional import taps
 from regard.functional.impl.blocks import LN2, LOG2E, Place, ScoreBlocks
+from regard.functional.impl.pattern_blocks import PatternBlocks, score_blocks
+from regard.functional.patterns.layout import Index
+from regard.functional.patterns.pattern import Pattern
 
-__all__ = ["chunked_with_lse"]
+__all__ = ["attend_rows", "chunked_with_lse"]
 
 _LEVELS = 1 << 16
 
@@ -38,14 +41,17 @@ def chunked_with_lse(
     scale: float | None = None,
     softcap: float | None = None,
     dropout_p: float = 0.0,
+    pattern: Pattern | None = None,
+    rows_at_once: int | None = None,
 ) -> tuple[Float[Tensor, "batch heads q_len value_dim"], Float[Tensor, "batch heads q_len"]]:
     """Return attention and the log-sum-exp of each row's scores, both differentiable.
 
     With the log-sum-exp, results over disjoint sets of keys can be merged. It is float32 (float64 for float64 inputs)
-    and -inf for a row without keys.
+    and -inf for a row without keys. ``rows_at_once`` makes a block of so many rows of all heads and of all keys, in
+    place of one that fits the cache.
     """
     seed = int(torch.randint(1 << 62, ()).item()) if dropout_p > 0 else 0
-    options = _Options(causal, window, scale, softcap, dropout_p, seed)
+    options = _Options(causal, window, scale, softcap, dropout_p, seed, pattern, rows_at_once)
     tensors = query, key, value, attn_mask, attn_bias, alibi_slopes
     with torch.autocast(query.device.type, enabled=False):
         output, lse = _Chunked.apply(*tensors, options)  # type: ignore[no-untyped-call]
@@ -60,6 +66,8 @@ class _Options:
     softcap: float | None
     dropout_p: float
     seed: int
+    pattern: Pattern | None
+    rows_at_once: int | None = None
 
     def blocks(
         self,
@@ -69,7 +77,7 @@ class _Options:
         attn_bias: Tensor | None,
         alibi_slopes: Tensor | None,
     ) -> ScoreBlocks:
-        return ScoreBlocks(
+        return score_blocks(
             query,
             key,
             attn_mask=attn_mask,
@@ -79,6 +87,8 @@ class _Options:
             alibi_slopes=alibi_slopes,
             scale=self.scale,
             softcap=self.softcap,
+            pattern=self.pattern,
+            rows_at_once=self.rows_at_once,
         )
 
 
@@ -130,7 +140,21 @@ class _Chunked(torch.autograd.Function):
 
 def _call(query: Tensor, key: Tensor, value: Tensor, output: Tensor, blocks: ScoreBlocks) -> dict[str, Any]:
     """Return what is told to those who count operators."""
-    return {"query": query, "key": key, "value": value, "output": output, "blocks": blocks}
+    told = {"query": query, "key": key, "value": value, "output": output}
+    if isinstance(blocks, PatternBlocks):
+        return {**told, "computed": blocks.num_pairs, "needed": blocks.num_allowed}
+    return {**told, "blocks": blocks}
+
+
+def attend_rows(blocks: ScoreBlocks, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return output (batch, heads, rows, value_dim) and lse of the rows of ``blocks``, without gradients or dropout."""
+    output = blocks.query.new_zeros(*blocks.query.shape[:4], values.shape[-1])
+    lse = blocks.query.new_full(blocks.query.shape[:4], -torch.inf)
+    nothing = _Dropout(_Options(False, None, None, None, 0.0, 0, None), 0)
+    for place in blocks.places():
+        at = (place.batch, place.heads, slice(None), place.rows)
+        output[at], lse[at] = _attend(blocks, values, place, nothing)
+    return blocks.ungrouped(output), blocks.ungrouped(lse)
 
 
 def _attend(blocks: ScoreBlocks, values: Tensor, place: Place, dropout: "_Dropout") -> tuple[Tensor, Tensor]:
@@ -220,11 +244,11 @@ class _Backward:
         assert self.bias is not None, "asked for only where the bias needs a gradient"
         return self.bias.reshape(attn_bias.shape).to(attn_bias.dtype)
 
-    def _add_bias(self, place: Place, keys: slice, grad_scores: Tensor) -> None:
+    def _add_bias(self, place: Place, keys: Index, grad_scores: Tensor) -> None:
         assert self.bias is not None, "asked for only where the bias needs a gradient"
-        part = self._blocks.side_part(self.bias, place, keys)
+        at = self._blocks.side_index(self.bias, place, keys)
         broadcast = [axis for axis, size in enumerate(self.bias.shape) if size == 1]
-        part += grad_scores.sum(broadcast, keepdim=True) if broadcast else grad_scores
+        self.bias[at] += grad_scores.sum(broadcast, keepdim=True) if broadcast else grad_scores
 
 
 class _Dropout:
@@ -234,7 +258,7 @@ class _Dropout:
         self._seed = options.seed + number
         self._level = min(round(options.dropout_p * _LEVELS), _LEVELS - 1) if options.dropout_p > 0 else 0
 
-    def over(self, key_slices: Iterator[slice]) -> Iterator[tuple[slice, torch.Generator | None]]:
+    def over(self, key_slices: Iterator[Index]) -> Iterator[tuple[Index, torch.Generator | None]]:
         """Yield each slice with the generator to draw its factors from, None where nothing is dropped."""
         generator: torch.Generator | None = None
         for keys in key_slices:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from regard.functional.impl.blocks import ScoreBlocks, accumulation_dtype, positions_of
 from regard.functional.impl.native import Scoring, native_obstacle
+from regard.functional.impl.pattern_blocks import PatternBlocks, score_blocks
 from regard.functional.impl.picking import pick_rows
 from regard.functional.masks import num_allowed_keys
+from regard.functional.patterns import Pattern
 
 __all__ = ["RowsCall"]
 
@@ -35,6 +37,7 @@ class RowsCall:
     softcap: float | None
     positions: range | Tensor
     lse: Tensor | None = None
+    pattern: Pattern | None = None
 
     def pick(self, rows: Tensor) -> "RowsCall":
         """Return the call with only ``rows``, int64 (rows,), or (batch, rows) where each sequence has its own."""
@@ -74,7 +77,7 @@ class RowsCall:
 
     def blocks(self) -> ScoreBlocks:
         """Return the scores, to be computed block by block."""
-        return ScoreBlocks(
+        return score_blocks(
             self.query,
             self.key,
             attn_mask=self.attn_mask,
@@ -85,10 +88,13 @@ class RowsCall:
             scale=self.scale,
             softcap=self.softcap,
             positions=self.positions,
+            pattern=self.pattern,
         )
 
     def native_obstacle(self) -> str | None:
         """Return what the native kernels would need in order to take this call, or None."""
+        if self.pattern is not None:
+            return "a call without a pattern"
         return native_obstacle(self.query, self.key)
 
     def native_scoring(self) -> Scoring:
@@ -104,6 +110,11 @@ class RowsCall:
             positions=None if isinstance(self.positions, range) else self.positions,
         )
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether where rows and keys stand shapes the scores."""
+        return self.causal or self.window is not None or self.alibi_slopes is not None or self.pattern is not None
+
     @cached_property
     def position_tensor(self) -> Tensor:
         """The rows' own positions among the keys, int64 (rows,) or (batch, 1, rows)."""
@@ -113,6 +124,10 @@ class RowsCall:
     @cached_property
     def num_keys(self) -> Tensor:
         """How many keys each row may see, int64 (batch or 1, heads or 1, rows)."""
+        if self.pattern is not None:
+            blocks = self.blocks()
+            assert isinstance(blocks, PatternBlocks), "made of a pattern"
+            return blocks.num_keys()
         limited = self.causal or self.window is not None
         positions = positions_of(self.positions, self.key.device) if limited else None
         return num_allowed_keys(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regard.functional.impl.blocks import LN2, LOG2E, Grid, Place
+from regard.functional.patterns.layout import Index
 
 __all__ = ["column_sums", "stream"]
 
@@ -116,7 +117,7 @@ def _sums_of_rows(task: _Task, place: Place, shift: Tensor | None) -> Sums:
     return _no_keys(task, place) if merged is None else merged
 
 
-def _sums_of_block(task: _Task, place: Place, keys: slice, scores: Tensor, shift: Tensor | None) -> Sums:
+def _sums_of_block(task: _Task, place: Place, keys: Index, scores: Tensor, shift: Tensor | None) -> Sums:
     """Take the sums over one block; ``scores`` is used up."""
     sums = _sums_of_scores(task, scores)
     if shift is None or "max" in task.needed:
@@ -161,7 +162,7 @@ def _sums_of_scores(task: _Task, scores: Tensor) -> Sums:
     return sums
 
 
-def _sums_by_position(task: _Task, place: Place, keys: slice, weights: Tensor, scratch: Tensor) -> Sums:
+def _sums_by_position(task: _Task, place: Place, keys: Index, weights: Tensor, scratch: Tensor) -> Sums:
     """Take the sums that depend on where a key stands."""
     sums: Sums = {}
     if "first_mass" in task.needed:
@@ -172,17 +173,17 @@ def _sums_by_position(task: _Task, place: Place, keys: slice, weights: Tensor, s
         return sums
     own = task.blocks.position_tensor(place)
     if offsets:
-        index = torch.stack([own + (offset - keys.start) for offset in offsets.values()], -1)
-        sums |= zip(offsets, _weights_at(weights, index).unbind(-1), strict=True)
+        wanted = torch.stack([own + offset for offset in offsets.values()], -1)
+        sums |= zip(offsets, _weights_at(weights, wanted, keys).unbind(-1), strict=True)
     if by_position:
-        positions = torch.arange(keys.start, keys.stop, dtype=weights.dtype, device=weights.device)
+        positions = task.blocks.key_positions(keys).to(weights.dtype)
     for name in by_position:
         factor = positions if name == "expected_position" else (own.to(weights.dtype)[..., None] - positions).abs_()
         sums[name] = torch.mul(weights, factor, out=scratch).sum(-1)
     return sums
 
 
-def _sums_by_key(task: _Task, place: Place, keys: slice, weights: Tensor, scratch: Tensor) -> Sums:
+def _sums_by_key(task: _Task, place: Place, keys: Index, weights: Tensor, scratch: Tensor) -> Sums:
     """Take the sums in which each key has a factor of its own."""
     sums: Sums = {}
     if "mass" in task.needed:
@@ -191,22 +192,32 @@ def _sums_by_key(task: _Task, place: Place, keys: slice, weights: Tensor, scratc
     if "contribution" in task.needed:
         assert task.value_norms is not None, "contribution needs the lengths of the values"
         norms = task.value_norms[place.batch, place.heads, keys]
-        sums["contribution"] = torch.mul(weights, norms[:, :, None, None], out=scratch).sum(-1)
+        parts = torch.mul(weights, norms[:, :, None, None], out=scratch)
+        sums["contribution"] = parts.sum(-1)
         if "first_contribution" in task.needed:
-            sums["first_contribution"] = _first(weights, keys) * norms[:, :, None, None, 0]
+            sums["first_contribution"] = _first(parts, keys)
     return sums
 
 
-def _first(weights: Tensor, keys: slice) -> Tensor:
-    """Return each row's weight on the very first key, 0 where it lies before this block."""
+def _first(weights: Tensor, keys: Index) -> Tensor:
+    """Return each row's weight on the very first key, 0 where it is not in this block."""
+    if isinstance(keys, Tensor):
+        return weights[..., (keys == 0).to(weights.device)].sum(-1)
     return weights[..., 0].clone() if keys.start == 0 else torch.zeros_like(weights[..., 0])
 
 
-def _weights_at(weights: Tensor, index: Tensor) -> Tensor:
-    """Return each row's weights at ``index`` (…, rows, wanted), 0 where it lies outside this block."""
-    width = weights.shape[-1]
-    at = index.clamp(0, width - 1)
-    return weights.gather(-1, at.expand(*weights.shape[:-1], -1)) * (at == index)
+def _weights_at(weights: Tensor, wanted: Tensor, keys: Index) -> Tensor:
+    """Return each row's weights at the keys ``wanted`` (…, rows, wanted), 0 where they are not in this block."""
+    if isinstance(keys, Tensor):
+        here = keys.to(wanted.device)
+        order = here.argsort()
+        at = order[torch.searchsorted(here, wanted, sorter=order).clamp_max_(len(here) - 1)]
+        inside = here[at] == wanted
+    else:
+        index = wanted - keys.start
+        at = index.clamp(0, weights.shape[-1] - 1)
+        inside = at == index
+    return weights.gather(-1, at.expand(*weights.shape[:-1], -1)) * inside
 
 
 def _merge(left: Sums, right: Sums) -> Sums:

@@ -11,13 +11,16 @@ oneDNN for float32 only within convolutions and compiled code. The operator that
 """
 
 import math
+import sys
 from collections.abc import Callable
-from functools import cache
+from contextlib import AbstractContextManager
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from regard._errors import UnsupportedError
 
@@ -28,9 +31,11 @@ __all__ = [
     "has_amx",
     "is_imaginary",
     "modes_are_on",
+    "never_compiled",
     "product_of_transposed",
     "scaled_above_zero",
     "transforms_are_on",
+    "unheard",
 ]
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
@@ -121,6 +126,22 @@ def constant_when_compiled(function: Answer) -> Answer:
     return function
 
 
+def never_compiled(function: Answer) -> Answer:
+    """Let code that ``torch.compile`` made call ``function``, and what that calls, as they are.
+
+    It is what ``torch.compiler.disable`` does, which imports the compiler at once; here only where it is there already.
+    """
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        return torch.compiler.disable(function)(*args, **kwargs)
+
+    called._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return called  # type: ignore[return-value]
+
+
 def is_imaginary(tensor: Tensor) -> bool:
     """Return whether ``tensor`` has a shape and a type but no numbers, as a model has that is planned and not run."""
     return getattr(tensor, "fake_mode", None) is not None
@@ -134,6 +155,11 @@ def modes_are_on() -> bool:
 def transforms_are_on() -> bool:
     """Return whether a transform such as ``torch.vmap`` is at work, under which tensors have no memory of their own."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def unheard() -> AbstractContextManager[None]:
+    """Let operators run for real and by themselves: no mode that counts, traces or imagines hears of them."""
+    return _disable_current_modes()
 
 
 def has_amx() -> bool:
