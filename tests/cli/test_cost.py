@@ -109,11 +109,13 @@ def test_curves_measure_one_layer_by_chunks_and_threads(run, tmp_path):
     ],
 )
 def test_every_recipe_can_be_planned(run, recipe, settings, assumed):
-    done = run("plan", recipe, "--memory", "3GB", *(part for one in settings for part in ("--set", one)))
+    limited = ["--memory", "3MB"] if recipe == "forecaster" or "model.architecture=gru" in settings else []
+    done = run("plan", recipe, *limited, *(part for one in settings for part in ("--set", one)))
 
-    assert done.exit_code == 0, done.exception
+    assert done.exit_code == bool(limited), done.exception
     assert f"{recipe}: a step of training" in done.stdout
-    assert "fits into 3.00 GB" in done.stdout
+    assert ("does not fit into 3.00 MB" in done.stdout) == bool(limited)
+    assert "longest sequence at batch" not in done.stdout
     assert f"Note: The data is not read; it is taken to have {assumed}." in done.stdout
 
 
