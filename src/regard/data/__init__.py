@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
 from regard.data.characters import character_tokenizer
+from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
 from regard.data.gguf_tokens import load_gguf_tokenizer
 from regard.data.hub import load_hub
@@ -39,6 +40,14 @@ from regard.data.splits import require_known_labels, split_documents, stratified
 from regard.data.subwords import train_subwords
 from regard.data.table import load_table
 from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
+from regard.data.whole_documents import (
+    HeldOut,
+    document_names,
+    hold_out_documents,
+    name_documents,
+    with_contexts,
+    without_sources_of,
+)
 from regard.data.wordpiece import train_wordpiece
 from regard.data.words import word_tokenizer
 
@@ -52,6 +61,7 @@ __all__ = [
     "Documents",
     "Encoded",
     "ForecastWindows",
+    "HeldOut",
     "LabelShift",
     "Leaks",
     "LengthGroupedBatches",
@@ -70,9 +80,12 @@ __all__ = [
     "character_tokenizer",
     "collate",
     "consecutive_windows",
+    "document_names",
     "drop_empty",
     "drop_unpaired",
+    "encode_with_contexts",
     "find_leaks",
+    "hold_out_documents",
     "label_shift",
     "load_gguf_tokenizer",
     "load_hub",
@@ -86,6 +99,7 @@ __all__ = [
     "load_series",
     "load_table",
     "load_tokenizer",
+    "name_documents",
     "near_duplicates",
     "normalized",
     "padding_share",
@@ -99,6 +113,8 @@ __all__ = [
     "stratified_split",
     "train_subwords",
     "train_wordpiece",
+    "with_contexts",
+    "without_sources_of",
     "word_tokenizer",
 ]
 
