@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
+from regard.data.book_source import BookColumns, SourceSegment, book_digest, is_plain_text, read_book
 from regard.data.characters import character_tokenizer
 from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
@@ -33,6 +34,7 @@ from regard.data.parallel import (
 from regard.data.parallel_audit import audit_parallel
 from regard.data.probes import PROBE_TOKENS, PROBES, Probe
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
+from regard.data.sentences import paragraphs, sentence_spans
 from regard.data.series import SPLITS, Series, load_series, split_series
 from regard.data.series_windows import ForecastWindows, OriginBatches, Standardizer
 from regard.data.shift import LabelShift, label_shift
@@ -58,6 +60,7 @@ __all__ = [
     "PROBES",
     "PROBE_TOKENS",
     "SPLITS",
+    "BookColumns",
     "Documents",
     "Encoded",
     "ForecastWindows",
@@ -72,11 +75,13 @@ __all__ = [
     "Probe",
     "RunningText",
     "Series",
+    "SourceSegment",
     "Standardizer",
     "Tokenizer",
     "WindowBatches",
     "audit",
     "audit_parallel",
+    "book_digest",
     "character_tokenizer",
     "collate",
     "consecutive_windows",
@@ -86,6 +91,7 @@ __all__ = [
     "encode_with_contexts",
     "find_leaks",
     "hold_out_documents",
+    "is_plain_text",
     "label_shift",
     "load_gguf_tokenizer",
     "load_hub",
@@ -104,7 +110,10 @@ __all__ = [
     "normalized",
     "padding_share",
     "pair_padding_share",
+    "paragraphs",
+    "read_book",
     "require_known_labels",
+    "sentence_spans",
     "sorted_batches",
     "split_documents",
     "split_parallel",

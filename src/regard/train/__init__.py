@@ -19,12 +19,14 @@ from regard.train.progress import Progress, Silent
 from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
+from regard.train.translation.book import BookSource, translate_book
 from regard.train.translation.config import TranslatorConfig
 from regard.train.translation.inference import Translator
 
 __all__ = [
     "RECIPES",
     "BatchLoss",
+    "BookSource",
     "Classifier",
     "ClassifierConfig",
     "Fit",
@@ -50,4 +52,5 @@ __all__ = [
     "load_checkpoint",
     "make_job",
     "save_checkpoint",
+    "translate_book",
 ]
