@@ -47,6 +47,7 @@ class SourceSegment:
     Attributes:
         document: name of the document that it stands in.
         row: line (row of Parquet) of a table, paragraph of a plain text, from 1.
+        label: how a person finds it in the document: the whole cell that names it, such as "Ruth 1:1", or its row.
         piece: which piece of its cell or sentence it is, from 1.
         pieces: how many there are.
         start: first character, of the cell or of the plain text.
@@ -57,6 +58,7 @@ class SourceSegment:
 
     document: str
     row: int
+    label: str
     piece: int
     pieces: int
     start: int
@@ -133,9 +135,8 @@ def _of_text(path: Path, fits: Callable[[str], bool]) -> Iterator[SourceSegment]
             for row, paragraph in enumerate(paragraphs(file), start=1):
                 if paragraph.strip():
                     for start, end in sentence_spans(paragraph):
-                        yield from _pieces(
-                            paragraph[start:end], fits, document=path.name, row=row, at=begin + start, reference=None
-                        )
+                        whole = _Whole(document=path.name, row=row, label=f"paragraph {row}", at=begin + start)
+                        yield from _pieces(paragraph[start:end], fits, whole)
                 begin += len(paragraph)
     except UnicodeDecodeError as error:
         raise DataError(undecodable(path)) from error
@@ -149,42 +150,59 @@ def _of_table(
     path: Path, columns: BookColumns, fits: Callable[[str], bool], documents: Sequence[str]
 ) -> Iterator[SourceSegment]:
     pairs = _table(path, columns)
+    labels = pairs.documents if columns.pattern else [f"{pairs.unit} {row}" for row in pairs.rows]
+    assert labels is not None, "a pattern is for names of documents"
+    pairs = pairs if columns.pattern is None else name_documents(pairs, columns.pattern)
     names = pairs.documents or [path.name] * len(pairs)
     known = set(names)
     for name in documents:
         if name not in known:
             raise DataError(f"A document must be one of {path.name}, got {name!r}; {suggestion(name, known)}")
-    for document, row, text, reference in zip(names, pairs.rows, pairs.source, pairs.target, strict=True):
+    for number, (document, text) in enumerate(zip(names, pairs.source, strict=True)):
         if text.strip() and (not documents or document in documents):
-            told = reference if columns.target is not None and reference.strip() else None
-            yield from _pieces(text, fits, document=document, row=row, at=0, reference=told)
+            reference = pairs.target[number] if columns.target is not None else ""
+            whole = _Whole(document=document, row=pairs.rows[number], label=labels[number], reference=reference)
+            yield from _pieces(text, fits, whole)
 
 
 def _table(path: Path, columns: BookColumns) -> ParallelTexts:
-    pairs = load_parallel_table(
+    if columns.pattern is not None and columns.document is None:
+        raise ArgumentError(
+            "A document's pattern needs the column of the documents, got none; name it, or leave it out."
+        )
+    return load_parallel_table(
         path,
         source=columns.source,
         target=columns.target or columns.source,
         document=columns.document,
         header=columns.header,
     )
-    return pairs if columns.pattern is None else name_documents(pairs, columns.pattern)
 
 
-def _pieces(
-    text: str, fits: Callable[[str], bool], *, document: str, row: int, at: int, reference: str | None
-) -> Iterator[SourceSegment]:
+@dataclass(frozen=True, kw_only=True)
+class _Whole:
+    """What pieces are pieces of: a cell or a sentence."""
+
+    document: str
+    row: int
+    label: str
+    at: int = 0
+    reference: str = ""
+
+
+def _pieces(text: str, fits: Callable[[str], bool], whole: _Whole) -> Iterator[SourceSegment]:
     spans = _divided(text, 0, len(text), fits)
     for number, (start, end) in enumerate(spans, start=1):
         yield SourceSegment(
-            document=document,
-            row=row,
+            document=whole.document,
+            row=whole.row,
+            label=whole.label,
             piece=number,
             pieces=len(spans),
-            start=at + start,
-            end=at + end,
+            start=whole.at + start,
+            end=whole.at + end,
             text=" ".join(text[start:end].split()),
-            reference=reference if number == 1 else None,
+            reference=whole.reference if number == 1 and whole.reference.strip() else None,
         )
 
 

@@ -57,6 +57,7 @@ class BookSegment(BaseModel):
         id: its number in the book, from 0.
         document: name of the document that it stands in.
         row: line (row of Parquet) of a table, paragraph of a plain text, from 1.
+        label: how a person finds it: "Ruth 1:1", "line 12".
         piece: which piece of its sentence or cell it is, from 1; those too long for the model are read in pieces.
         pieces: how many there are.
         start: first character, of the cell or of the plain text; segments leave none out between them.
@@ -72,6 +73,7 @@ class BookSegment(BaseModel):
     id: int
     document: str
     row: int
+    label: str
     piece: int
     pieces: int
     start: int
@@ -211,8 +213,7 @@ class Book:
         Raises:
             RecordError: there are none, or the file is damaged.
         """
-        if not self._alignments.exists() and not any(self._parts.glob("part-*.parquet")):
-            raise RecordError(f"Alignments of a translated book are needed, got none in {self.folder}; translate it.")
+        self._need_alignments()
         until = 2**31 - 1 if last is None else last
         wanted = f"WHERE segment >= {int(first)} AND segment < {int(until)} ORDER BY segment, token"
         try:
@@ -221,6 +222,22 @@ class Book:
         except duckdb.Error as error:
             raise RecordError(f"The alignments in {self.folder} could not be read: {error}") from error
         return {name: np.asarray(found[name]) for name in ALIGNMENT_COLUMNS}
+
+    def mean_alignment(self) -> dict[str, float | None]:
+        """Return the means of ``covered`` and ``own`` over all tokens; None where none was written.
+
+        Raises:
+            RecordError: as ``alignments``.
+        """
+        self._need_alignments()
+        with _connection() as connection:
+            found = connection.execute(f"SELECT avg(covered), avg(own) FROM {self._source()}").fetchone()
+        assert found is not None, "an aggregate has a row"
+        return {"covered": found[0], "own": found[1]}
+
+    def _need_alignments(self) -> None:
+        if not self._alignments.exists() and not any(self._parts.glob("part-*.parquet")):
+            raise RecordError(f"Alignments of a translated book are needed, got none in {self.folder}; translate it.")
 
     def _source(self, *, parts: bool = False) -> str:
         if self._alignments.exists() and not parts:

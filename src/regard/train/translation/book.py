@@ -146,6 +146,7 @@ def _translated(
             id=first + place,
             document=segment.document,
             row=segment.row,
+            label=segment.label,
             piece=segment.piece,
             pieces=segment.pieces,
             start=segment.start,
