@@ -17,7 +17,7 @@ __all__ = ["score_book"]
 
 _METRICS = ("chrf", "bleu")
 _PARTS = 10
-# Rows that are drawn together, as neighbours share their scene, names and style; a fifth of the rows where they are few.
+# Rows that are drawn together, as neighbours share their scene, names and style; a fifth of them where they are few.
 _STRETCH = 20
 _LENGTHS = (10, 20, 30, 40)  # words of a source at which a class of lengths begins, beside 1
 

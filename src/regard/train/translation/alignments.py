@@ -55,7 +55,7 @@ def alignment_layer(model: Transformer, number: int | None = None) -> int:
 
 def alignment_maps(
     model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, layer: int
-) -> list[Float[Tensor, "target_len source_len"]]:
+) -> list[Float[Tensor, "_target_len _source_len"]]:
     """Return for each pair the weights from every written token to every token of the source.
 
     One pass reads the whole target at once (teacher forcing); row i is the step that wrote token i, which saw the
@@ -92,7 +92,7 @@ def alignment_maps(
 
 
 def sparse_alignments(
-    maps: Sequence[Float[Tensor, "target_len source_len"]], own: Sequence[int], *, top: int
+    maps: Sequence[Float[Tensor, "_target_len _source_len"]], own: Sequence[int], *, top: int
 ) -> list[SparseAlignment]:
     """Return the ``top`` largest weights of each row of each map, and the weight on the first ``own`` places.
 

@@ -131,6 +131,7 @@ class WritingConfig(Settings):
 
     beams: int = Field(4, ge=1, description="sequences that are followed; 1 takes the likeliest token each time")
     length_penalty: float = Field(0.6, ge=0, description="α of ((5 + length) / 6)^α; 0 prefers short texts")
+    room: int = Field(50, ge=0, description="tokens that a text may have beyond twice those of its source")
 
 
 class TranslatorConfig(JobConfig):

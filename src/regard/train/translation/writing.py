@@ -13,8 +13,7 @@ from regard.train.translation.config import WritingConfig
 __all__ = ["WrittenTokens", "write_texts", "write_tokens"]
 
 _TOKENS_PER_BATCH = 4096
-_ROOM = 50  # tokens that an output may have beyond its share of the source
-_FACTOR = 2.0
+_FACTOR = 2  # tokens that an output may have for each of its source, beside ``WritingConfig.room``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +63,17 @@ def write_tokens(
     *,
     writing: WritingConfig,
     max_len: int,
-    factor: float = _FACTOR,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[WrittenTokens]:
     """Return what the model writes for each sequence of tokens, in their order.
+
+    A text has at most twice as many tokens as its source, and ``writing.room`` more.
 
     Args:
         model: in evaluation mode.
         sources: what it reads; ``lengths`` are those of the texts without their contexts.
         writing: beams and length penalty.
         max_len: most tokens of a text.
-        factor: an output has at most this many times as many tokens as its text, and 50 more.
         progress: called now and then with the number of sequences done and of all.
     """
     ids, config = sources.ids, model.config
@@ -85,18 +84,23 @@ def write_tokens(
     for batch in batches:
         source, mask = collate(ids, batch, config.pad_id)
         session = model.session(source.to(device), mask.to(device))
-        longest = max(min(sources.lengths[index], max_len) for index in batch)
+        limits = [
+            min(_FACTOR * min(sources.lengths[index], max_len) + writing.room, session.max_len) for index in batch
+        ]
         beams = beam_search(
             session,
             torch.full((len(batch), 1), config.bos_id, device=device),
             num_beams=writing.beams,
-            max_new_tokens=min(int(longest * factor) + _ROOM, session.max_len),
+            max_new_tokens=max(limits),
             alpha=writing.length_penalty,
             stop=[config.eos_id],
             pad_id=config.pad_id,
         )
-        ended = beams.stopped[:, 0].tolist()
-        found += [WrittenTokens(ids=row, ended=end) for row, end in zip(beams.rows(), ended, strict=True)]
+        # A longer neighbour in the batch is no reason to write on.
+        found += [
+            WrittenTokens(ids=row[:limit], ended=ended and len(row) <= limit)
+            for row, limit, ended in zip(beams.rows(), limits, beams.stopped[:, 0].tolist(), strict=True)
+        ]
         if progress is not None:
             progress(len(found), len(ids))
     return [found[place] for place in inverse]

@@ -7,7 +7,7 @@ from regard.records import Book, write_bytes
 from regard.viewer.book.curve import position_chart
 from regard.viewer.book.page import PAGE_LEN, num_pages, page_name
 from regard.viewer.book.rendering import environment
-from regard.viewer.report.numbers import count, duration, percent
+from regard.viewer.report.numbers import count, duration, percent, plural
 
 __all__ = ["book_facts", "interval", "length_class", "write_overview"]
 
@@ -56,7 +56,7 @@ def book_facts(book: Book) -> list[tuple[str, str, str]]:
             (
                 "On the segment itself",
                 percent(totals["own"]),
-                f"of cross-attention; the rest on {settings['context']} before it",
+                f"of cross-attention; the rest on its context, {plural(settings['context'], 'segment')}",
             ),
             ("Kept weights cover", percent(totals["covered"]), f"the {settings['top']} largest of each token"),
         ]

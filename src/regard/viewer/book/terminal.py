@@ -50,7 +50,10 @@ def page_text(book: Book, number: int, *, page_len: int = PAGE_LEN) -> Renderabl
     """
     segments = page_segments(book, number, page_len)
     parts: list[RenderableType] = [
-        Text(f"page {number} of {num_pages(book, page_len)}, segments {segments[0].id:,} to {segments[-1].id:,}", "dim")
+        Text(
+            f"page {number} of {num_pages(book, page_len)}, segments {segments[0].id + 1:,} to {segments[-1].id + 1:,}",
+            "dim",
+        )
     ]
     document = None
     for row in page_rows(book, segments):
