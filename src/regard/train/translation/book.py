@@ -90,14 +90,15 @@ def translate_book(
         "seconds": 0.0,
         "peak_bytes": 0,
     }
+    if not (Path(folder) / "book.json").exists():
+        # Before anything is written: a source that cannot be read leaves no folder behind.
+        progress.say("Counting the segments …")
+        info["num_segments"] = sum(1 for _ in _segments(translator, source))
     book = Book.begin(folder, info)
     if book.finished:
         progress.say(f"{book.folder} holds this book, whole.")
         return book
-    progress.say("Counting the segments …")
-    total = sum(1 for _ in _segments(translator, source))
-    book.update(num_segments=total)
-    done = book.count()
+    total, done = book.info["num_segments"], book.count()
     if done:
         progress.say(f"Going on behind segment {done:,} of {total:,}.")
     progress.start("translating", total, done)
