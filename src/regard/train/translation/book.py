@@ -20,7 +20,7 @@ from regard.train.translation.writing import WrittenTokens, write_tokens
 
 __all__ = ["BookSource", "translate_book"]
 
-_BLOCK = 64
+_BLOCK = 128
 _TOP = 4
 
 _Block = list[tuple[SourceSegment, tuple[str, ...]]]

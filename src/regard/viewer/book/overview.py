@@ -61,7 +61,11 @@ def book_facts(book: Book) -> list[tuple[str, str, str]]:
             ("Kept weights cover", percent(totals["covered"]), f"the {settings['top']} largest of each token"),
         ]
     facts += [
-        ("Time", duration(info["seconds"]), f"{settings['beams']} beams, layer {settings['layer']} aligned"),
+        (
+            "Time",
+            duration(info["seconds"]),
+            f"{plural(settings['beams'], 'beam')}, aligned by decoder layer {settings['layer']}",
+        ),
         ("Memory at its peak", f"{info['peak_bytes'] / 2**20:,.0f} MiB" if info["peak_bytes"] else "not known", ""),
     ]
     return facts
