@@ -10,6 +10,7 @@ import typer
 from regard import __version__
 from regard._errors import RegardError
 from regard.cli import (
+    book,
     check,
     compare,
     demo,
@@ -49,6 +50,7 @@ inspect.register(app)
 predict.register(app)
 generate.register(app)
 translate.register(app)
+book.register(app)
 watch.register(app)
 check.register(app)
 profile.register(app)

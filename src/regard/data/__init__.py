@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
+from regard.data.book_source import BookColumns, SourceSegment, book_digest, is_plain_text, read_book
 from regard.data.characters import character_tokenizer
+from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
 from regard.data.gguf_tokens import load_gguf_tokenizer
 from regard.data.hub import load_hub
@@ -32,6 +34,7 @@ from regard.data.parallel import (
 from regard.data.parallel_audit import audit_parallel
 from regard.data.probes import PROBE_TOKENS, PROBES, Probe
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
+from regard.data.sentences import paragraphs, sentence_spans
 from regard.data.series import SPLITS, Series, load_series, split_series
 from regard.data.series_windows import ForecastWindows, OriginBatches, Standardizer
 from regard.data.shift import LabelShift, label_shift
@@ -39,6 +42,14 @@ from regard.data.splits import require_known_labels, split_documents, stratified
 from regard.data.subwords import train_subwords
 from regard.data.table import load_table
 from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
+from regard.data.whole_documents import (
+    HeldOut,
+    document_names,
+    hold_out_documents,
+    name_documents,
+    with_contexts,
+    without_sources_of,
+)
 from regard.data.wordpiece import train_wordpiece
 from regard.data.words import word_tokenizer
 
@@ -49,9 +60,11 @@ __all__ = [
     "PROBES",
     "PROBE_TOKENS",
     "SPLITS",
+    "BookColumns",
     "Documents",
     "Encoded",
     "ForecastWindows",
+    "HeldOut",
     "LabelShift",
     "Leaks",
     "LengthGroupedBatches",
@@ -62,17 +75,23 @@ __all__ = [
     "Probe",
     "RunningText",
     "Series",
+    "SourceSegment",
     "Standardizer",
     "Tokenizer",
     "WindowBatches",
     "audit",
     "audit_parallel",
+    "book_digest",
     "character_tokenizer",
     "collate",
     "consecutive_windows",
+    "document_names",
     "drop_empty",
     "drop_unpaired",
+    "encode_with_contexts",
     "find_leaks",
+    "hold_out_documents",
+    "is_plain_text",
     "label_shift",
     "load_gguf_tokenizer",
     "load_hub",
@@ -86,11 +105,15 @@ __all__ = [
     "load_series",
     "load_table",
     "load_tokenizer",
+    "name_documents",
     "near_duplicates",
     "normalized",
     "padding_share",
     "pair_padding_share",
+    "paragraphs",
+    "read_book",
     "require_known_labels",
+    "sentence_spans",
     "sorted_batches",
     "split_documents",
     "split_parallel",
@@ -99,6 +122,8 @@ __all__ = [
     "stratified_split",
     "train_subwords",
     "train_wordpiece",
+    "with_contexts",
+    "without_sources_of",
     "word_tokenizer",
 ]
 

@@ -42,6 +42,8 @@ class ParallelTexts:
         rows: number of each pair in its file, counted as ``unit`` is usually counted there.
         unit: what ``rows`` counts: ``"line"`` or ``"row"``, from 1.
         files: the files that were read, as they were named.
+        documents: name of the document that each pair stands in, such as a chapter; None where they stand alone.
+        contexts: per pair the sources before it in its document, the nearest first; None where they are not wanted.
     """
 
     source: list[str]
@@ -50,6 +52,8 @@ class ParallelTexts:
     rows: list[int]
     unit: str = "line"
     files: tuple[str, ...] = ()
+    documents: list[str] | None = None
+    contexts: list[tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.source) == len(self.target) == len(self.rows):
@@ -57,6 +61,9 @@ class ParallelTexts:
                 "source, target and rows must have one length, "
                 f"got {len(self.source)}, {len(self.target)} and {len(self.rows)}; give one of each per pair."
             )
+        for what, column in (("documents", self.documents), ("contexts", self.contexts)):
+            if column is not None and len(column) != len(self.source):
+                raise ArgumentError(f"{what} must hold one for each of {len(self.source)} pairs, got {len(column)}.")
         if not self.source:
             raise DataError(f"A data set needs at least one pair, got none in {self.name}; check what was read.")
 
@@ -75,6 +82,8 @@ class ParallelTexts:
             source=[self.source[index] for index in chosen],
             target=[self.target[index] for index in chosen],
             rows=[self.rows[index] for index in chosen],
+            documents=None if self.documents is None else [self.documents[index] for index in chosen],
+            contexts=None if self.contexts is None else [self.contexts[index] for index in chosen],
         )
 
 
@@ -107,16 +116,18 @@ def load_parallel_table(
     *,
     source: str,
     target: str,
+    document: str | None = None,
     file_format: str | None = None,
     quotes: bool | None = None,
     header: bool = True,
 ) -> ParallelTexts:
-    """Read two columns of one file.
+    """Read two columns of one file, or three.
 
     Args:
         path: CSV, TSV, JSON lines or Parquet, plain or compressed; see ``load_table``.
         source: column of the texts that are read.
         target: column of the texts that are to be written.
+        document: column of the names of the documents that the pairs stand in; None where they stand alone.
         file_format: ``"csv"``, ``"tsv"``, ``"jsonl"`` or ``"parquet"``; by default the suffix says.
         quotes: whether a double quote at the start of a CSV or TSV field opens a quoted field; see ``load_table``.
         header: whether the first line of CSV or TSV names the columns; without it they are called "1", "2", ….
@@ -126,14 +137,20 @@ def load_parallel_table(
         ArgumentError: ``file_format`` is not one of the four.
     """
     path = Path(path)
-    rows, unit = read_columns(path, source, target, file_format=file_format, quotes=quotes, header=header)
+    names = [source, target] if document is None else [source, target, document]
+    rows, unit = read_columns(path, *names, file_format=file_format, quotes=quotes, header=header)
+    texts, translations, *documents = (
+        [as_text(values[place], name, f"{path} {unit} {number}") for number, values in rows]
+        for place, name in enumerate(names)
+    )
     return ParallelTexts(
-        source=[as_text(value, source, f"{path} {unit} {number}") for number, value, _ in rows],
-        target=[as_text(value, target, f"{path} {unit} {number}") for number, _, value in rows],
+        source=texts,
+        target=translations,
         name=path.name,
-        rows=[number for number, _, _ in rows],
+        rows=[number for number, _ in rows],
         unit=unit,
         files=(str(path),),
+        documents=documents[0] if documents else None,
     )
 
 

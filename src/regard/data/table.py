@@ -6,7 +6,7 @@ Text formats are read with the standard library, which keeps exact line numbers 
 import csv
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,8 @@ __all__ = ["Row", "load_table", "read_columns"]
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _FIELD_LIMIT = 2**31 - 1  # characters; the largest that the csv module takes on every platform
 
-Row = tuple[int, Any, Any]
-"""Number of the row in its file, and its two values."""
+Row = tuple[int, tuple[Any, ...]]
+"""Number of the row in its file, and the values of the columns that were asked for."""
 
 
 def load_table(
@@ -55,30 +55,29 @@ def load_table(
     path = Path(path)
     rows, unit = read_columns(path, text, label, file_format=file_format, quotes=quotes)
     return Documents(
-        texts=[as_text(value, text, f"{path} {unit} {number}") for number, value, _ in rows],
-        labels=[as_label(value, label, f"{path} {unit} {number}") for number, _, value in rows],
+        texts=[as_text(values[0], text, f"{path} {unit} {number}") for number, values in rows],
+        labels=[as_label(values[1], label, f"{path} {unit} {number}") for number, values in rows],
         name=path.name,
-        rows=[number for number, _, _ in rows],
+        rows=[number for number, _ in rows],
         unit=unit,
         files=(str(path),),
     )
 
 
 def read_columns(
-    path: Path, first: str, second: str, *, file_format: str | None, quotes: bool | None = None, header: bool = True
+    path: Path, *columns: str, file_format: str | None, quotes: bool | None = None, header: bool = True
 ) -> tuple[list[Row], str]:
-    """Read two columns of a file.
+    """Read columns of a file.
 
     Args:
         path: the file.
-        first: name of a column.
-        second: name of another.
+        *columns: their names.
         file_format: as for ``load_table``.
         quotes: as for ``load_table``.
         header: whether the first line of CSV or TSV names the columns; without it they are called "1", "2", ….
 
     Returns:
-        For each row its number and the two values, as they are in the file; and what the number counts, ``"line"`` or
+        For each row its number and its values, as they are in the file; and what the number counts, ``"line"`` or
         ``"row"``.
 
     Raises:
@@ -90,12 +89,12 @@ def read_columns(
         raise DataError(missing(path))
     try:
         if kind == "parquet":
-            rows = list(_parquet_rows(path, first, second))
+            rows = list(_parquet_rows(path, columns))
         elif kind == "jsonl":
-            rows = list(_json_rows(path, first, second))
+            rows = list(_json_rows(path, columns))
         else:
             delimiter = "," if kind == "csv" else "\t"
-            rows = list(_csv_rows(path, first, second, delimiter=delimiter, quotes=quotes, has_header=header))
+            rows = list(_csv_rows(path, columns, delimiter=delimiter, quotes=quotes, has_header=header))
     except UnicodeDecodeError as error:
         raise DataError(undecodable(path)) from error
     except DAMAGED as error:
@@ -136,7 +135,7 @@ def _long_fields() -> Iterator[None]:
 
 
 def _csv_rows(
-    path: Path, text: str, label: str, *, delimiter: str, quotes: bool | None, has_header: bool
+    path: Path, columns: Sequence[str], *, delimiter: str, quotes: bool | None, has_header: bool
 ) -> Iterator[Row]:
     quoting: Literal[0, 3] = csv.QUOTE_NONE if quotes is False else csv.QUOTE_MINIMAL
     suspicious = delimiter == "\t" and quotes is None
@@ -148,14 +147,14 @@ def _csv_rows(
             if first is None:
                 raise DataError(f"{path} must begin with a line of column names, got an empty file; check the path.")
             header = first if has_header else [str(place + 1) for place in range(len(first))]
-            text_at, label_at = _column(header, text, path), _column(header, label, path)
+            places = [_column(header, name, path) for name in columns]
             if not has_header:
-                yield number, first[text_at], first[label_at]
+                yield number, tuple(first[place] for place in places)
             number = reader.line_num + 1
             for row in reader:
                 if row:
                     _check_row(row, header, path, number, suspicious=suspicious)
-                    yield number, row[text_at], row[label_at]
+                    yield number, tuple(row[place] for place in places)
                 number = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
@@ -188,7 +187,7 @@ def _column(header: list[str], name: str, path: Path) -> int:
     return header.index(name)
 
 
-def _json_rows(path: Path, text: str, label: str) -> Iterator[Row]:
+def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -199,11 +198,10 @@ def _json_rows(path: Path, text: str, label: str) -> Iterator[Row]:
                 raise DataError(f"{path} line {number} must be a JSON object, got: {error}; mend the line.") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path} line {number} must be a JSON object, got {type(row).__name__}; mend the line.")
-            if text not in row:
-                _absent(path, number, text, list(row))
-            if label not in row:
-                _absent(path, number, label, list(row))
-            yield number, row[text], row[label]
+            for name in columns:
+                if name not in row:
+                    _absent(path, number, name, list(row))
+            yield number, tuple(row[name] for name in columns)
 
 
 def _absent(path: Path, number: int, name: str, keys: list[str]) -> None:
@@ -212,21 +210,20 @@ def _absent(path: Path, number: int, name: str, keys: list[str]) -> None:
     )
 
 
-def _parquet_rows(path: Path, text: str, label: str) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     # read_parquet expands wildcards; a name that holds one is meant as it stands.
     source = glob.escape(str(path))
     try:
         with duckdb.connect() as connection:
             described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [source]).fetchall()
             header = [str(column[0]) for column in described]
-            _column(header, text, path)
-            _column(header, label, path)
-            chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in (text, label))
+            for name in columns:
+                _column(header, name, path)
+            chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
             found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", [source]).fetchall()
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
         raise DataError(
             f"{path} must be a Parquet file, got one that cannot be read ({first}); write it again."
         ) from error
-    for number, (value, name) in enumerate(found, start=1):
-        yield number, value, name
+    yield from enumerate(found, start=1)

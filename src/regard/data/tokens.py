@@ -124,6 +124,32 @@ class Tokenizer:
                 progress(len(ids), len(texts))
         return Encoded(ids=ids, lengths=lengths)
 
+    def read_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return which characters of ``text`` each of its tokens stands for, without the white space before them.
+
+        A special token stands for none: its span is empty and lies at the end of the text. Where a character is made of
+        several tokens, each of them stands for it.
+        """
+        encoding = self._backend.encode(text)
+        places = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        return [(len(text),) * 2 if special else _trimmed(text, *span) for span, special in places]
+
+    def written_spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Return which characters of ``decode(ids)`` each token wrote, without the white space before them.
+
+        A special token wrote none: its span is empty. A character that several tokens make together belongs to each.
+        """
+        text = self.decode(ids)
+        spans = []
+        start = 0
+        for number in range(len(ids)):
+            known = self.decode(ids[: number + 1])
+            # A prefix that ends within a character decodes to another one there; the character is still the token's.
+            end = max(start, _agreement(known, text))
+            spans.append(_trimmed(text, start, end if text.startswith(known) else end + 1))
+            start = end
+        return spans
+
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token numbers back into text, special tokens left out."""
         return str(self._backend.decode(list(ids)))
@@ -164,6 +190,18 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         return Tokenizer(tokenizers.Tokenizer.from_str(content))
     except Exception as error:  # the library raises just that for every content it cannot take
         raise DataError(f"{path} must be a tokenizer of the library tokenizers, got: {error}") from error
+
+
+def _agreement(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    if other.startswith(one):
+        return len(one)
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    inner = text[start:end]
+    return start + len(inner) - len(inner.lstrip()), end
 
 
 def _truncated(encoding: Any, max_len: int) -> list[int]:

@@ -8,6 +8,7 @@ texts. ``score_classifiers``, ``score_translations`` and, for any other task, ``
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
 from regard.evaluate.block_bootstrap import block_counts
+from regard.evaluate.book_scores import score_book
 from regard.evaluate.bootstrap import NUM_RESAMPLES, percentile_interval, resample_counts
 from regard.evaluate.calibration import Reliability, calibration_error, reliability
 from regard.evaluate.classification import Tally, accuracy, confusion_matrix, f1, macro, precision, recall, tally
@@ -76,6 +77,7 @@ __all__ = [
     "resample_counts",
     "row_values",
     "rows_of_sums",
+    "score_book",
     "score_classifiers",
     "score_forecasts",
     "score_models",

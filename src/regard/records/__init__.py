@@ -5,6 +5,7 @@ imports only ``regard._errors`` and never torch, so that a saved run opens on an
 """
 
 from regard.records.atomic import atomic_path, write_bytes, write_json
+from regard.records.book import ALIGNMENT_COLUMNS, Book, BookSegment
 from regard.records.checks import CHECKS_VERSION, CheckCase, CheckedRule, Checks, CheckVerdict
 from regard.records.heads import HEAD_COLUMNS, HeadTable
 from regard.records.run import SCHEMA_VERSION, Run
@@ -21,9 +22,12 @@ from regard.records.schema import (
 )
 
 __all__ = [
+    "ALIGNMENT_COLUMNS",
     "CHECKS_VERSION",
     "HEAD_COLUMNS",
     "SCHEMA_VERSION",
+    "Book",
+    "BookSegment",
     "CheckCase",
     "CheckVerdict",
     "CheckedRule",

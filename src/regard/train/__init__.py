@@ -19,12 +19,15 @@ from regard.train.progress import Progress, Silent
 from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
+from regard.train.translation.book import BookSource, translate_book
+from regard.train.translation.book_judging import judge_book
 from regard.train.translation.config import TranslatorConfig
 from regard.train.translation.inference import Translator
 
 __all__ = [
     "RECIPES",
     "BatchLoss",
+    "BookSource",
     "Classifier",
     "ClassifierConfig",
     "Fit",
@@ -46,8 +49,10 @@ __all__ = [
     "choose_hardware",
     "configure",
     "join_ranks",
+    "judge_book",
     "learning_rate_factor",
     "load_checkpoint",
     "make_job",
     "save_checkpoint",
+    "translate_book",
 ]

@@ -116,3 +116,43 @@ def test_logits_that_are_no_numbers_are_refused(chain):
 
     with pytest.raises(NumericError, match="in row 1 at new token 0"):
         beam_search(session, PROMPTS, num_beams=2, max_new_tokens=2)
+
+
+def test_a_prompt_that_is_done_takes_no_more_part_and_changes_nothing(chain):
+    """Behind tokens 7 to 11 a stop is all but certain, the others wander on."""
+
+    def made():
+        session = chain(vocab=12, seed=3)
+        session.logits[7:, 4] += 9.0
+        session.logits[7:, 7:] += 5.0
+        session.logits[:7, 4:] -= 9.0
+        return session
+
+    prompts = torch.tensor([[0], [7], [3], [9], [5]])
+    session, sizes = made(), []
+    feed = session.feed
+    session.feed = lambda ids, mask=None: (sizes.append(len(ids)), feed(ids, mask))[1]
+
+    together = beam_search(session, prompts, num_beams=3, max_new_tokens=12, alpha=0.6, stop=[4])
+
+    assert 0 < min(sizes[1:]) < max(sizes) == 15
+    for row, prompt in enumerate(prompts):
+        alone = beam_search(made(), prompt[None], num_beams=3, max_new_tokens=12, alpha=0.6, stop=[4])
+        assert together.rows()[row] == alone.rows()[0]
+        assert together.lengths[row].tolist() == alone.lengths[0].tolist()
+        assert together.stopped[row].tolist() == alone.stopped[0].tolist()
+        torch.testing.assert_close(together.scores[row], alone.scores[0])
+
+
+def test_one_beam_ends_with_the_first_stop_token_it_takes(chain):
+    session = chain(vocab=30, seed=2)
+    session.logits[:, 4] += 2.0
+
+    found = beam_search(session, PROMPTS, num_beams=1, max_new_tokens=40, alpha=0.6, stop=[4])
+
+    for row, token in enumerate(PROMPTS[:, 0].tolist()):
+        greedy = []
+        while len(greedy) < 40 and (not greedy or greedy[-1] != 4):
+            token = int(session.logits[token].argmax())
+            greedy.append(token)
+        assert found.rows()[row] == greedy

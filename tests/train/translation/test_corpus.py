@@ -1,5 +1,6 @@
 """Pairs become audited, split and encoded splits; what was left out is said."""
 
+import json
 from functools import partial
 from itertools import chain
 
@@ -122,3 +123,101 @@ def test_an_absent_column_is_named(run, tmp_path):
 def test_a_config_without_its_files_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         PairsConfig(**values)
+
+
+BOOKS = [
+    {"ref": f"{name} {number}:1", "en": f"{name} says {number}", "de": f"{name} sagt {number}"}
+    for name in "ABCDEFGHIJ"
+    for number in range(6)
+]
+AS_BOOKS = {
+    "source_column": "en",
+    "target_column": "de",
+    "document_column": "ref",
+    "document_pattern": r"(\w) \d+:1",
+    "test_share": 0.3,
+    "validation_share": 0.2,
+}
+
+
+def books(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def names(split):
+    return set(split.pairs.documents)
+
+
+def test_whole_documents_are_held_out_and_the_audit_says_which(run, tmp_path):
+    corpus = build(run, path=books(tmp_path / "a.jsonl", BOOKS), **AS_BOOKS)
+
+    train, validation, test = (names(corpus.splits[name]) for name in ("train", "validation", "test"))
+    assert train | validation | test == set("ABCDEFGHIJ")
+    assert not train & validation
+    assert not (train | validation) & test
+    told = corpus.audit["documents"]
+    assert {name: set(told[name]["names"]) for name in told} == {"train": train, "validation": validation, "test": test}
+    assert set(run.read("split")["test"]["documents"]) == test
+    assert told["test"]["num_source_words"] == 3 * 6 * len(test)
+    assert corpus.audit["summary"][-1].startswith(f"Documents: train {len(train)} (")
+
+
+def test_a_text_of_a_held_out_document_is_in_no_other_split(run, tmp_path):
+    quoting = [
+        *BOOKS,
+        *({"ref": f"K {number}:1", "en": row["en"].upper(), "de": "?"} for number, row in enumerate(BOOKS)),
+    ]
+    corpus = build(run, path=books(tmp_path / "a.jsonl", quoting), **AS_BOOKS, test_documents=("A", "B"))
+
+    test = {source.lower() for source in corpus.splits["test"].pairs.source}
+    for name in ("train", "validation"):
+        assert not test & {source.lower() for source in corpus.splits[name].pairs.source}
+    assert all(entry["count"] == 0 for entry in corpus.audit["leaks"]["exact"])
+    assert len(corpus.audit["dropped_quoted"]) >= 12
+    assert "source that a held-out document has, too, were left out" in corpus.audit["warnings"][-1]
+
+
+def test_a_document_in_two_files_is_refused(run, tmp_path):
+    files = {
+        "path": books(tmp_path / "a.jsonl", BOOKS[:30]),
+        "test_path": books(tmp_path / "b.jsonl", [{"ref": "C 99:1", "en": "new", "de": "neu"}, *BOOKS[30:]]),
+    }
+
+    with pytest.raises(DataError, match=r"must be in one split, got 'C' in (train|validation) and in test"):
+        build(run, **files, **AS_BOOKS)
+
+
+def test_a_pair_is_read_with_what_stood_before_it_also_where_that_was_left_out(run, tmp_path):
+    rows = [{"ref": "Z 0:1", "en": "first", "de": ""}, {"ref": "Z 1:1", "en": "second", "de": "zweiter"}, *BOOKS]
+    corpus = build(run, path=books(tmp_path / "a.jsonl", rows), **AS_BOOKS, context=1, test_documents=("Z",))
+
+    split, tokenizer = corpus.splits["test"], corpus.tokenizer
+    assert split.pairs.contexts == [("first",)]
+    assert split.source[0] == [token for text in ("second", "first") for token in tokenizer.encode([text], 9).ids[0]]
+    others = corpus.splits["train"].pairs
+    for source, context in zip(others.source, others.contexts, strict=True):
+        name, _, number = source.split()
+        assert context == ((f"{name} says {int(number) - 1}",) if number != "0" else ())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"context": 1}, "data.context needs data.document_column"),
+        ({"test_documents": ("A",)}, "data.test_documents needs data.document_column"),
+        ({"document_pattern": "(.)"}, "data.document_pattern needs data.document_column"),
+        ({"document_column": "d", "source": "scan"}, "data.document_column is for data.source=table"),
+        (
+            {"document_column": "d", "test_documents": ("A",), "validation_documents": ("A",)},
+            "a document must be in one split, got 'A'",
+        ),
+        (
+            {"document_column": "d", "test_documents": ("A",), "test_path": "b"},
+            "data.test_documents are of data.path, got data.test_path as well",
+        ),
+    ],
+)
+def test_documents_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        PairsConfig(path="a", **values)

@@ -10,7 +10,7 @@ from regard._errors import ArgumentError
 from regard.evaluate import LEXICON
 from regard.models import load_transformer
 from regard.records import Run
-from regard.train import configure, make_job
+from regard.train import Translator, configure, make_job
 
 WORDS = {"red": "rot", "green": "grün", "dog": "hund", "cat": "katze", "sees": "sieht", "hears": "hört"}
 
@@ -139,3 +139,34 @@ def test_a_job_that_has_no_data_yet_says_so(table, tmp_path):
 
     with pytest.raises(ArgumentError, match=r"prepare its pairs before it trains or evaluates; call prepare\(\)"):
         job.train()
+
+
+def test_a_job_reads_contexts_and_holds_out_whole_documents(tmp_path):
+    path = tmp_path / "books.jsonl"
+    rows = [
+        {"ref": f"book {number % 6}", "en": source, "de": target} for number, (source, target) in enumerate(sentences())
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = (
+        "data.document_column=ref",
+        "data.context=2",
+        "data.context_len=9",
+        "data.test_share=0.3",
+        "write.beams=1",
+    )
+    recipe = config(path, *settings, "data.validation_share=0.2", "optim.epochs=1")
+    made = Run.create(tmp_path / "books", recipe="translator", task="translation", config=recipe.to_dict())
+
+    finished(made, recipe)
+
+    split = made.read("split")
+    documents = [set(split[name]["documents"]) for name in ("train", "validation", "test")]
+    assert set.union(*documents) == {f"book {number}" for number in range(6)}
+    assert sum(map(len, documents)) == 6
+    assert made.read("metrics")["num_rows"] == split["test"]["num_rows"]
+    translator = Translator.open(made)
+    written = made.read("translations")
+    of_document = [row for row in rows if row["ref"] in documents[2]]
+    for row, found in list(zip(of_document, written, strict=True))[:4]:
+        before = [one["en"] for one in rows[: rows.index(row)] if one["ref"] == row["ref"]][::-1][:2]
+        assert translator.translate([row["en"]], contexts=[before]) == [found["written"]]

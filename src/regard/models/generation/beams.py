@@ -64,7 +64,8 @@ def beam_search(
     At each step the best continuations of all beams are looked at together. Those among the best ``num_beams`` that
     end with a stop token are finished and compete by their scores; the best others go on. A prompt is done when no
     running beam can reach the worst of its ``num_beams`` finished ones any more, even if its remaining tokens were
-    certain; at ``max_new_tokens`` the running ones count as finished.
+    certain, and takes no more part; at ``max_new_tokens`` the running ones count as finished. One beam takes the
+    likeliest token each time and ends with the first stop token.
 
     Args:
         session: a fresh one, such as ``Decoder.session()``.
@@ -99,15 +100,16 @@ def beam_search(
     for step in range(max_new_tokens):
         check_logits(logits.amax(-1), step)
         rows = search.step(torch.log_softmax(logits.float(), -1), step)
-        if search.is_done(step):
+        running = ~search.done()
+        if not running.any():
             break
-        session.select(rows)
+        session.select(search.keep(running, rows))
         logits = session.feed(search.last(step))
     return search.result()
 
 
 class _Search:
-    """The running beams of all prompts, and the finished ones."""
+    """The running beams of the prompts that are not done, and the finished ones of all."""
 
     def __init__(
         self, prompts: Tensor, num_beams: int, max_new_tokens: int, alpha: float, stop: list[int], pad_id: int
@@ -116,19 +118,22 @@ class _Search:
         self.num_beams, self.max_new_tokens, self.alpha = num_beams, max_new_tokens, alpha
         self.stop = torch.tensor(stop, device=device, dtype=torch.int64)
         shape = (batch, num_beams)
-        self.sums = torch.zeros(batch, 1, device=device)  # log-probability of each running beam
+        self.places = torch.arange(batch, device=device)  # of the prompts that are not done
+        self.sums = torch.zeros(batch, 1, device=device)  # log-probability of each of their running beams
         self.tokens = torch.full((batch, 1, max_new_tokens), pad_id, device=device)
-        self.scores = torch.full(shape, -torch.inf, device=device)  # of the finished ones, the best first
-        self.found = torch.full((*shape, max_new_tokens), pad_id, device=device)
-        self.lengths = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.stopped = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.pad_id = pad_id
+        self.finished = Beams(  # of those that are not done, the best first
+            scores=torch.full(shape, -torch.inf, device=device),
+            tokens=torch.full((*shape, max_new_tokens), pad_id, device=device),
+            lengths=torch.zeros(shape, dtype=torch.int64, device=device),
+            stopped=torch.zeros(shape, dtype=torch.bool, device=device),
+        )
+        self._left: list[tuple[Tensor, Beams]] = []  # the prompts that are done: their places and what was found
 
     def step(self, log_probs: Tensor, step: int) -> Tensor:
-        """Continue every beam by a token; return which rows of the session the new beams continue."""
-        batch, beams = self.sums.shape
+        """Continue every beam by a token; return which rows of the session the new beams continue, (prompts, beams)."""
+        prompts, beams = self.sums.shape
         vocab_size = log_probs.shape[1]
-        totals = (self.sums[:, :, None] + log_probs.view(batch, beams, vocab_size)).flatten(1)
+        totals = (self.sums[:, :, None] + log_probs.view(prompts, beams, vocab_size)).flatten(1)
         # Enough that num_beams of them go on even if all stop tokens of all beams are among the best.
         wanted = min(self.num_beams * (1 + len(self.stop)), totals.shape[1])
         sums, places = totals.topk(wanted)
@@ -142,28 +147,62 @@ class _Search:
         sums = sums.masked_fill(ends, -torch.inf)
         self.sums, order = sums.topk(min(self.num_beams, wanted))
         self.tokens = grown.gather(1, order[:, :, None].expand(-1, -1, self.max_new_tokens))
-        first = torch.arange(batch, device=sums.device)[:, None] * beams
-        return (first + parents.gather(1, order)).flatten()
+        first = torch.arange(prompts, device=sums.device)[:, None] * beams
+        return first + parents.gather(1, order)
 
     def last(self, step: int) -> Tensor:
-        """Return the last token of each running beam, (batch · beams, 1)."""
+        """Return the last token of each running beam, (prompts · beams, 1)."""
         return self.tokens[:, :, step].reshape(-1, 1)
 
-    def is_done(self, step: int) -> bool:
-        """Return whether no running beam can still come among the finished ones of its prompt."""
+    def done(self) -> Bool[Tensor, " prompts"]:
+        """Return for which prompts no running beam can still come among the finished ones."""
+        if self.num_beams == 1:
+            return self.finished.lengths[:, 0] > 0
         best = self.sums[:, 0] / length_penalty(self.max_new_tokens, self.alpha)
-        return bool((best <= self.scores[:, -1]).all()) or bool((self.sums[:, 0] == -torch.inf).all())
+        return (best <= self.finished.scores[:, -1]) | (self.sums[:, 0] == -torch.inf)
+
+    def keep(self, running: Bool[Tensor, " prompts"], rows: Int[Tensor, "prompts beams"]) -> Int[Tensor, " rows"]:
+        """Go on with the prompts that are ``running`` only; return their part of ``rows``."""
+        if running.all():
+            return rows.flatten()
+        self._leave(~running)
+        self.places, self.sums, self.tokens = self.places[running], self.sums[running], self.tokens[running]
+        self.finished = _chosen(self.finished, running)
+        return rows[running].flatten()
 
     def result(self) -> Beams:
-        """Return the finished beams."""
-        new = max(1, int(self.lengths.max()))
-        return Beams(tokens=self.found[:, :, :new], lengths=self.lengths, scores=self.scores, stopped=self.stopped)
+        """Return the finished beams of all prompts, in their order."""
+        self._leave(torch.ones_like(self.places, dtype=torch.bool))
+        order = torch.cat([places for places, _ in self._left]).argsort()
+        parts = [found for _, found in self._left]
+        lengths = torch.cat([part.lengths for part in parts])[order]
+        return Beams(
+            tokens=torch.cat([part.tokens for part in parts])[order][:, :, : max(1, int(lengths.max()))],
+            lengths=lengths,
+            scores=torch.cat([part.scores for part in parts])[order],
+            stopped=torch.cat([part.stopped for part in parts])[order],
+        )
+
+    def _leave(self, done: Tensor) -> None:
+        """Put aside what was found for some prompts."""
+        self._left.append((self.places[done], _chosen(self.finished, done)))
 
     def _finish(self, sums: Tensor, tokens: Tensor, ends: Tensor, length: int) -> None:
         """Let candidates, -inf where they are none, compete with the finished ones."""
-        scores = torch.cat((self.scores, sums / length_penalty(length, self.alpha)), 1)
-        self.scores, order = scores.topk(self.num_beams)
-        self.found = torch.cat((self.found, tokens), 1).gather(1, order[:, :, None].expand(-1, -1, self.max_new_tokens))
-        for name, new in (("lengths", torch.full_like(tokens[:, :, 0], length)), ("stopped", ends)):
-            held = torch.cat((getattr(self, name), new), 1).gather(1, order)
-            setattr(self, name, torch.where(self.scores > -torch.inf, held, torch.zeros_like(held)))
+        before = self.finished
+        scores = torch.cat((before.scores, sums / length_penalty(length, self.alpha)), 1)
+        scores, order = scores.topk(self.num_beams)
+        found = torch.cat((before.tokens, tokens), 1).gather(1, order[:, :, None].expand(-1, -1, self.max_new_tokens))
+        lengths = torch.cat((before.lengths, torch.full_like(tokens[:, :, 0], length)), 1).gather(1, order)
+        stopped = torch.cat((before.stopped, ends), 1).gather(1, order)
+        real = scores > -torch.inf
+        self.finished = Beams(tokens=found, lengths=lengths * real, scores=scores, stopped=stopped & real)
+
+
+def _chosen(beams: Beams, prompts: Tensor) -> Beams:
+    return Beams(
+        tokens=beams.tokens[prompts],
+        lengths=beams.lengths[prompts],
+        scores=beams.scores[prompts],
+        stopped=beams.stopped[prompts],
+    )

@@ -25,6 +25,18 @@ class PairsConfig(Settings):
     source_column: str = Field("source", description="column of what is read (source=table)")
     target_column: str = Field("target", description="column of what is written (source=table)")
     header: bool = Field(True, description='whether CSV and TSV name their columns; else they are "1", "2", …')
+    document_column: str | None = Field(
+        None, description="column that names the document of a pair; then whole documents are held out"
+    )
+    document_pattern: str | None = Field(
+        None, description=r"regular expression whose first group is the document's name, such as (.+) \d+:\d+"
+    )
+    context: int = Field(
+        0, ge=0, description="sources before a pair in its document that are read with it; needs document_column"
+    )
+    context_len: int = Field(64, ge=1, description="most tokens of the context; the farthest are left out")
+    validation_documents: tuple[str, ...] = Field((), description="hold out these documents instead of a share")
+    test_documents: tuple[str, ...] = Field((), description="hold out these documents instead of a share")
     validation_share: float = Field(0.05, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
     max_len: int = Field(128, ge=8, description="tokens of either side; longer texts are cut, the audit counts them")
@@ -43,6 +55,26 @@ class PairsConfig(Settings):
             if self.source != "lines" and target is not None:
                 raise ValueError(f"data.{name}target_path is for data.source=lines, got data.source={self.source}")
         return self
+
+    @model_validator(mode="after")
+    def _documents_are_named(self) -> "PairsConfig":
+        if self.document_column is not None and self.source != "table":
+            raise ValueError(f"data.document_column is for data.source=table, got data.source={self.source}")
+        if self.document_column is None:
+            for name in ("document_pattern", "context", "validation_documents", "test_documents"):
+                if getattr(self, name):
+                    raise ValueError(f"data.{name} needs data.document_column, the column that names documents")
+        for name in ("validation", "test"):
+            if getattr(self, f"{name}_path") is not None and getattr(self, f"{name}_documents"):
+                raise ValueError(f"data.{name}_documents are of data.path, got data.{name}_path as well; give one")
+        if both := sorted(set(self.validation_documents) & set(self.test_documents)):
+            raise ValueError(f"a document must be in one split, got {both[0]!r} for validation and for test")
+        return self
+
+    @property
+    def longest_source(self) -> int:
+        """Most tokens that are read at once: a text and its context."""
+        return self.max_len + (self.context_len if self.context else 0)
 
 
 class TranslatorModel(Settings):
@@ -99,6 +131,7 @@ class WritingConfig(Settings):
 
     beams: int = Field(4, ge=1, description="sequences that are followed; 1 takes the likeliest token each time")
     length_penalty: float = Field(0.6, ge=0, description="α of ((5 + length) / 6)^α; 0 prefers short texts")
+    room: int = Field(50, ge=0, description="tokens that a text may have beyond twice those of its source")
 
 
 class TranslatorConfig(JobConfig):

@@ -3,30 +3,24 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from regard.data import (
-    ParallelTexts,
-    Tokenizer,
-    audit_parallel,
-    drop_unpaired,
-    load_parallel_lines,
-    load_parallel_table,
-    load_scan,
-    split_parallel,
-)
+from regard.data import ParallelTexts, Tokenizer, audit_parallel, encode_with_contexts
 from regard.records import Run
 from regard.train.progress import Progress
 from regard.train.row_ranges import row_ranges
 from regard.train.translation.config import PairsConfig
+from regard.train.translation.pairs_splits import PairsSplits, split_pairs
 
 __all__ = ["EncodedPairs", "PairsCorpus", "build_pairs"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPairs:
-    """Pairs of one split with the token ids of both sides, cut to the model's length, each ending in its end token."""
+    """Pairs of one split with the token ids of both sides, cut to the model's length, each ending in its end token.
+
+    A source is followed by its context, if there is one.
+    """
 
     pairs: ParallelTexts
     source: list[list[int]]
@@ -59,11 +53,17 @@ def build_pairs(
     Raises:
         DataError: a file, column or text that cannot be used.
     """
-    splits, dropped = _split(config, seed)
+    found = split_pairs(config, seed)
+    splits = found.splits
     progress.say("Learning a vocabulary from the training pairs …")
     tokenizer = learn([*splits["train"].source, *splits["train"].target])
     sides = {
-        name: [tokenizer.encode(side, config.max_len) for side in (pairs.source, pairs.target)]
+        name: (
+            encode_with_contexts(
+                tokenizer, pairs.source, pairs.contexts, max_len=config.max_len, context_len=config.context_len
+            ),
+            tokenizer.encode(pairs.target, config.max_len),
+        )
         for name, pairs in splits.items()
     }
     if run.has("audit"):
@@ -72,12 +72,17 @@ def build_pairs(
         progress.say("Looking for duplicates between the splits …")
         lengths = {name: (source.lengths, target.lengths) for name, (source, target) in sides.items()}
         content = audit_parallel(splits, lengths=lengths, max_len=config.max_len, source=str(config.path))
-        if dropped:
-            content["warnings"].append(f"{len(dropped)} pairs with an empty side were left out, first {dropped[0]}.")
-        content["dropped_empty"] = dropped
+        content["dropped_empty"] = found.dropped
+        if found.dropped:
+            content["warnings"].append(
+                f"{len(found.dropped)} pairs with an empty side were left out, first {found.dropped[0]}."
+            )
+        if found.documents is not None:
+            _tell_documents(content, found)
         run.write("audit", content)
         run.event("data", summary=content["summary"], warnings=content["warnings"])
-    run.write("split", {name: _fingerprint(pairs) for name, pairs in splits.items()})
+    documents = found.documents or {}
+    run.write("split", {name: _fingerprint(pairs, documents.get(name)) for name, pairs in splits.items()})
     return PairsCorpus(
         tokenizer=tokenizer,
         splits={
@@ -88,41 +93,27 @@ def build_pairs(
     )
 
 
-def _split(config: PairsConfig, seed: int) -> tuple[dict[str, ParallelTexts], list[str]]:
-    assert config.path is not None, "the config refuses data without a path"
-    files = {
-        "train": (config.path, config.target_path),
-        "validation": (config.validation_path, config.validation_target_path),
-        "test": (config.test_path, config.test_target_path),
+def _tell_documents(content: dict[str, Any], found: PairsSplits) -> None:
+    """Add to an audit which documents are where, how many words they have, and what was left out for them."""
+    assert found.documents is not None, "asked for documents only"
+    words = {name: sum(len(text.split()) for text in pairs.source) for name, pairs in found.splits.items()}
+    content["documents"] = {
+        name: {"names": names, "num_source_words": words[name]} for name, names in found.documents.items()
     }
-    found: dict[str, ParallelTexts] = {}
-    dropped: list[str] = []
-    for name, (path, target_path) in files.items():
-        if path is not None:
-            found[name], more = drop_unpaired(_load(config, path, target_path))
-            dropped += more
-    if "test" not in found:
-        found["train"], found["test"] = split_parallel(found["train"], share=config.test_share, seed=seed)
-    if "validation" not in found:
-        found["train"], found["validation"] = split_parallel(found["train"], share=config.validation_share, seed=seed)
-    for name, most in (("train", config.max_train), ("test", config.max_test)):
-        if most is not None and most < len(found[name]):
-            _, found[name] = split_parallel(found[name], share=most / len(found[name]), seed=seed)
-    return {name: found[name] for name in files}, dropped
+    content["dropped_quoted"] = found.quoted
+    counts = ", ".join(f"{name} {len(names)} ({words[name]:,} words)" for name, names in found.documents.items())
+    content["summary"].append(f"Documents: {counts}; none is in two splits.")
+    if found.quoted:
+        content["warnings"].append(
+            f"{len(found.quoted):,} pairs with a source that a held-out document has, too, were left out, first "
+            f"{found.quoted[0]}."
+        )
 
 
-def _load(config: PairsConfig, path: Path, target_path: Path | None) -> ParallelTexts:
-    if config.source == "lines":
-        assert target_path is not None, "the config refuses lines of one side"
-        return load_parallel_lines(path, target_path)
-    if config.source == "scan":
-        return load_scan(path)
-    return load_parallel_table(path, source=config.source_column, target=config.target_column, header=config.header)
-
-
-def _fingerprint(pairs: ParallelTexts) -> dict[str, Any]:
+def _fingerprint(pairs: ParallelTexts, documents: list[str] | None) -> dict[str, Any]:
     digest = hashlib.sha256()
     for source, target in zip(pairs.source, pairs.target, strict=True):
         digest.update(f"{source}\t{target}\n".encode())
     rows = row_ranges(pairs.rows)
-    return {"num_rows": len(pairs), "sha256": digest.hexdigest(), "files": list(pairs.files), "rows": rows}
+    content = {"num_rows": len(pairs), "sha256": digest.hexdigest(), "files": list(pairs.files), "rows": rows}
+    return content if documents is None else {**content, "documents": documents}

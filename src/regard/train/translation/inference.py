@@ -6,7 +6,7 @@ from regard._errors import RecordError
 from regard.data import Tokenizer, load_tokenizer
 from regard.models import Transformer, load_transformer
 from regard.records import Run
-from regard.train.translation.config import TranslatorConfig, WritingConfig
+from regard.train.translation.config import PairsConfig, TranslatorConfig, WritingConfig
 from regard.train.translation.writing import write_texts
 
 __all__ = ["Translator"]
@@ -24,14 +24,14 @@ class Translator:
         model: the encoder–decoder.
         tokenizer: the one that it was trained with.
         writing: beams and length penalty.
-        max_len: tokens; longer texts are cut as they were in training.
+        data: what it was trained on; longer texts are cut as they were there.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, writing: WritingConfig, max_len: int) -> None:
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, writing: WritingConfig, data: PairsConfig) -> None:
         self.model = model.eval()
-        self._tokenizer = tokenizer
-        self._writing = writing
-        self._max_len = max_len
+        self.tokenizer = tokenizer
+        self.writing = writing
+        self.data = data
 
     @classmethod
     def open(cls, run: Run) -> "Translator":
@@ -46,22 +46,31 @@ class Translator:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
         config = TranslatorConfig.model_validate(run.info.config)
         folder = run.folder / "model"
-        return cls(load_transformer(folder), load_tokenizer(folder), writing=config.write, max_len=config.data.max_len)
+        return cls(load_transformer(folder), load_tokenizer(folder), writing=config.write, data=config.data)
 
-    def translate(self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        contexts: Sequence[Sequence[str]] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[str]:
         """Return what the model writes for each text, the likeliest that beam search finds.
 
         Args:
             texts: sources.
+            contexts: per text those before it in its document, the nearest first; None where each stands alone.
             progress: called now and then with the number of texts done and of all.
         """
         if not texts:
             return []
         return write_texts(
             self.model,
-            self._tokenizer,
+            self.tokenizer,
             texts,
-            writing=self._writing,
-            max_len=self._max_len,
+            contexts=contexts,
+            writing=self.writing,
+            max_len=self.data.max_len,
+            context_len=self.data.context_len,
             progress=progress,
         )

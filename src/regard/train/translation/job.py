@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from regard._errors import ArgumentError
-from regard.data import Tokenizer, train_subwords, word_tokenizer
+from regard.data import ParallelTexts, Tokenizer, train_subwords, word_tokenizer
 from regard.evaluate import LEXICON, Lexicon, Written, score_translations
 from regard.models import Transformer, TransformerConfig, load_transformer, save_transformer
 from regard.records import Run
@@ -70,7 +70,7 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
     def _score(self, model: Transformer) -> dict[str, Any]:
         corpus, task = self._ready(), self._config
         train, test = (corpus.splits[name].pairs for name in ("train", "test"))
-        ours = self._written(model.eval(), test.source)
+        ours = self._written(model.eval(), test)
         self._progress.say("Learning a lexicon to compare with …")
         lexicon = Lexicon(train.source, train.target)
         details = {"num_words": len(lexicon)}
@@ -85,9 +85,9 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
         origin = f"from regard.models import load_transformer\nload_transformer({str(folder)!r})"
         return load_transformer(folder), origin
 
-    def _written(self, model: Transformer, texts: Sequence[str]) -> Written:
-        writing = self._config.write
-        self._progress.start("translating", len(texts))
+    def _written(self, model: Transformer, pairs: ParallelTexts) -> Written:
+        writing, data = self._config.write, self._config.data
+        self._progress.start("translating", len(pairs))
         done = 0
 
         def tell(now: int, total: int) -> None:
@@ -98,7 +98,14 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
 
         began = time.perf_counter()
         found = write_texts(
-            model, self._ready().tokenizer, texts, writing=writing, max_len=self._config.data.max_len, progress=tell
+            model,
+            self._ready().tokenizer,
+            pairs.source,
+            contexts=pairs.contexts,
+            writing=writing,
+            max_len=data.max_len,
+            context_len=data.context_len,
+            progress=tell,
         )
         seconds = time.perf_counter() - began
         self._progress.stop()
@@ -111,7 +118,7 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
                 "beams": writing.beams,
                 "length_penalty": writing.length_penalty,
                 "seconds": round(seconds, 2),
-                "texts_per_s": round(len(texts) / seconds, 1),
+                "texts_per_s": round(len(pairs) / seconds, 1),
             },
         )
 
@@ -138,7 +145,7 @@ def new_translator(config: TranslatorConfig, *, vocab_size: int, pad_id: int, bo
     """
     sizes = config.model.model_dump(exclude={"tokens", "vocab_size"})
     # A model writes behind the token that begins: one more than the texts that it learnt from.
-    max_len = 2 * config.data.max_len + 64
+    max_len = max(2 * config.data.max_len + 64, config.data.longest_source)
     return Transformer(
         TransformerConfig(**sizes, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
     )
