@@ -424,3 +424,8 @@ def test_logs_need_no_torch_and_no_back_end():
 
     assert done.returncode == 0, done.stderr
     assert os.environ.get("REGARD_LOG") is None
+
+
+def test_what_a_record_factory_adds_is_a_field_unless_it_is_private():
+    record = logging.makeLogRecord({"msg": "layer", "step": 3, "request": "a1", "_ray_timestamp_ns": 17})
+    assert logs.fields_of(record) == {"step": 3, "request": "a1"}

@@ -56,8 +56,12 @@ def event(logger: logging.Logger, level: int, name: str, /, **fields: Any) -> No
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields of an event in the order in which they were given, for handlers and formatters of your own."""
-    return {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+    """Return the fields of an event in the order in which they were given, for handlers and formatters of your own.
+
+    What a program's own record factory adds is a field too, unless its name begins with ``_``, as those that Ray adds.
+    """
+    given = vars(record).items()
+    return {name: value for name, value in given if name not in _OF_EVERY_RECORD and not name.startswith("_")}
 
 
 class TextFormatter(logging.Formatter):

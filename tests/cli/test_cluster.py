@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'regard[ray]'")
+# Ray is not imported here: it changes the records of every logger of the process.
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'regard[ray]'")
 
 SETTINGS = [
     "data.source=table", "data.text=body", "data.label=topic", "data.max_len=48", "model.num_layers=1",
