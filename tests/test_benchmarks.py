@@ -49,6 +49,7 @@ ON_REQUEST = [
 WRITERS = ["transformers", "regard, static cache", "regard, dynamic cache", "regard, int8 cache"]
 KERNELS = ["sdpa", "native", "native + statistics"]
 PEERS = {
+    "alignment": [],  # needs a trained translator
     "attention": [[*KERNELS, "statistics alone"], KERNELS[::2], [*KERNELS, "copy of the caches"]],
     "decode": [WRITERS] * 4,
     "help": [["python -c pass", "import regard", "regard --help", "import torch"]],
@@ -82,7 +83,9 @@ def samples(measure, seconds, waiting):
 def test_every_program_is_listed():
     assert [path.stem for path in PROGRAMS] == sorted(PEERS)
     page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in PROGRAMS if f"`python benchmarks/{path.name}`" not in page] == []
+    assert [
+        path.name for path in PROGRAMS if f"`python benchmarks/{path.name}`" not in page.replace(".py RUN`", ".py`")
+    ] == []
 
 
 @pytest.mark.parametrize(
