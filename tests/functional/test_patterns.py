@@ -152,7 +152,9 @@ def test_layouts_are_kept_for_the_next_call_of_these_lengths():
     assert layouts_of(pattern, 50, 100) is not first
 
 
-@pytest.mark.parametrize("make", [lambda n: patterns.longformer(64, range(0, n, 4096)), patterns.bigbird], ids=str)
+@pytest.mark.parametrize(
+    "make", [lambda n: patterns.longformer(64, range(0, n, 4096)), patterns.bigbird], ids=["longformer", "bigbird"]
+)
 def test_twice_the_length_touches_about_twice_the_blocks(make):
     shorter, longer = (sum(len(keys) for _, keys in make(n).blocks(n, n)) for n in (16_384, 32_768))
     assert 1.9 * shorter < longer < 3.2 * shorter
