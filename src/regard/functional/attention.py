@@ -25,7 +25,6 @@ from regard.functional.masks import (
     check_mask,
     check_slopes,
     check_window,
-    combine,
     hiding_window,
 )
 from regard.functional.patterns import Pattern
@@ -158,10 +157,7 @@ def _by_pattern(query: Tensor, key: Tensor, value: Tensor, arguments: dict[str, 
         raise UnsupportedError(
             f'impl={chosen!r} has no patterns; use impl="auto", "native" or "chunked", or give its mask as attn_mask.'
         )
-    dense = {name: given for name, given in arguments.items() if name != "pattern"}
-    mask = arguments["pattern"].mask(query.shape[2], key.shape[2]).to(query.device)
-    dense["attn_mask"] = combine(arguments["attn_mask"], mask)
-    return reference.attention(query, key, value, **dense)
+    return reference.attention(query, key, value, **arguments)
 
 
 def _is_heard() -> bool:

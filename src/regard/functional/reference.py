@@ -1,7 +1,7 @@
 """The oracle: attention as its formulas read, eager, dense, in whatever precision the inputs have.
 
 Everything else in this room is tested against this file at float64. It is the only file that may allocate a tensor of
-q_len × kv_len numbers, and it imports torch only.
+q_len × kv_len numbers, and beside masks and patterns it imports torch only.
 """
 
 import math
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.functional.masks import causal_mask, distances, query_positions, sliding_window_mask
+from regard.functional.patterns.pattern import Pattern
 
 __all__ = ["COLUMN_STATISTICS", "STATISTICS", "attention", "lse", "scores", "weights"]
 
@@ -27,6 +28,7 @@ def scores(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -49,6 +51,9 @@ def scores(
     if window is not None:
         near = sliding_window_mask(query.shape[2], key.shape[2], window=window, causal=causal, device=query.device)
         found = found.masked_fill(~near, -torch.inf)
+    if pattern is not None:
+        open_pairs = pattern.mask(query.shape[2], key.shape[2]).to(query.device)
+        found = found.masked_fill(~open_pairs, -torch.inf)
     return found
 
 
@@ -73,6 +78,7 @@ def attention(
     attn_bias: Tensor | None = None,
     causal: bool = False,
     window: int | None = None,
+    pattern: Pattern | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -80,8 +86,8 @@ def attention(
 ) -> Float[Tensor, "batch heads q_len value_dim"]:
     """Return softmax(scores) · value; arguments as ``regard.functional.attention``."""
     found = scores(
-        query, key, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window, alibi_slopes=alibi_slopes,
-        scale=scale, softcap=softcap,
+        query, key, attn_mask=attn_mask, attn_bias=attn_bias, causal=causal, window=window, pattern=pattern,
+        alibi_slopes=alibi_slopes, scale=scale, softcap=softcap,
     )  # fmt: skip
     dropped = torch.nn.functional.dropout(weights(found), dropout_p)
     return dropped @ value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
