@@ -61,6 +61,11 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "load.csv").write_text("time,north,south\n" + "".join(f"{t},{a},{b}\n" for t, a, b in waves))
     (folder / "texts.txt").write_text("the leaf number 7\n\nthe mill number 9\n")
+    (folder / "novel.txt").write_text(" ".join(f"The {one[4:]}." for one, _ in pairs[:60]))
+    verses = [(name, n) for name in ("Ada", "Ben", "Cleo", "Dan", "Eva", "Fay", "Gus", "Hal", "Ida") for n in range(60)]
+    (folder / "bible.tsv").write_text(
+        "ref\ten\tes\n" + "".join(f"{name} 1:{n}\tleaf {n} of {name}\thoja {n} de {name}\n" for name, n in verses)
+    )
     return folder
 
 

@@ -10,7 +10,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command(epilog="Example: regard book books/novel --page 12")(book)
+    app.command(epilog="Example: regard book books/novel --page 2")(book)
 
 
 def book(
