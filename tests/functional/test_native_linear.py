@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard.cost.products import product_flops
@@ -116,6 +117,22 @@ def test_autocast_transforms_and_compiled_code_take_pytorchs(won):
         torch.testing.assert_close(mapped, F.linear(x, weight, bias))
         with torch.device("meta"):
             assert linear(torch.empty(4, 64), torch.empty(32, 64)).shape == (4, 32)
+    assert won == []
+
+
+# Forward differentiation loads what PyTorch itself has deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_weights_with_other_memory_and_tangents_take_pytorchs(won):
+    class Packed(torch.Tensor):
+        """Stands for a weight that is quantised: its memory is not what its type says."""
+
+    x, weight, bias = drawn(4, 64, 32, torch.float32)
+    with torch.no_grad():
+        linear(x, weight.as_subclass(Packed), bias)
+        with forward_ad.dual_level():
+            moved = linear(forward_ad.make_dual(x, torch.ones_like(x)), weight, bias)
+            tangent = forward_ad.unpack_dual(moved).tangent
+    torch.testing.assert_close(tangent, weight.sum(1).expand(4, -1))
     assert won == []
 
 

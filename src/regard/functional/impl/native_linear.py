@@ -21,6 +21,7 @@ __all__ = ["DTYPES", "linear", "native_linear"]
 DTYPES = ("float32", "bfloat16")
 """Types that the native layer takes, by name."""
 _NUMBERS = {getattr(torch, name): number for number, name in enumerate(DTYPES)}
+_PLAIN = (Tensor, torch.nn.Parameter)
 _LEAST_WEIGHT = 1 << 16  # numbers, below which a call costs more than its products
 _PRODUCTS_OF_A_THREAD = 1 << 18
 
@@ -73,7 +74,9 @@ def native_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Return whether the kernel can run this and is the faster one."""
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu" or not native_available():
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not native_available():
+        return False
+    if not all(one is None or type(one) in _PLAIN for one in (x, weight, bias)):  # a quantised one has other memory
         return False
     if x.dtype not in _NUMBERS or weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
         return False

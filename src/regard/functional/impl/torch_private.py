@@ -153,8 +153,8 @@ def modes_are_on() -> bool:
 
 
 def transforms_are_on() -> bool:
-    """Return whether a transform such as ``torch.vmap`` is at work, under which tensors have no memory of their own."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    """Return whether a transform such as ``torch.vmap`` or forward differentiation is at work, which kernels lose."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def unheard() -> AbstractContextManager[None]:
