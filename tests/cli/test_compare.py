@@ -71,6 +71,45 @@ def test_one_command_makes_one_table(
     assert again[1].count("finished before") == 6
 
 
+def test_the_way_to_a_target_at_three_lengths(
+    regard_command: Command, in_process: list[list[str]], arguments: list[Any], tmp_path: Path
+) -> None:
+    arguments[arguments.index("transformer,gru,linear")] = "gru"
+    way = ["--vary", "data.max_len=8,16,32", "--target", "loss=3", "--set", "optim.validate_every=2"]
+    code, out, err = regard_command(*arguments, *way)
+    assert code == 0, err
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert content["models"] == ["max_len=8", "max_len=16", "max_len=32"]
+    assert [one["steps"]["value"] for one in content["convergence"]["models"].values()] == [2, 2, 2]
+    assert "The way to a validation loss 3" in out
+    assert (tmp_path / "out" / "convergence.svg").read_text().startswith("<svg")
+
+    early = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    for one in early["convergence"]["models"].values():
+        one["each"] = [each | {"steps": each["steps"] / 2} for each in one["each"]]
+    (tmp_path / "before.json").write_text(json.dumps(early))
+    code, out, err = regard_command(*arguments, *way, "--before", tmp_path / "before.json")
+    assert code == 1
+    assert out.count("slower than before by more than 20%") == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--target", "perplexity=3"], "must be one of loss, accuracy, macro_f1"),
+        (["--before", "before.json"], "--before needs the --target"),
+        (["--target", "loss=1", "--before", "nowhere.json"], "must be the comparison.json of an earlier comparison"),
+    ],
+)
+def test_wrong_targets_cost_no_training(
+    regard_command: Command, in_process: list[list[str]], arguments: list[Any], more: list[str], message: str
+) -> None:
+    code, _, err = regard_command(*arguments, *more)
+    assert code == 1
+    assert message in err
+    assert not in_process
+
+
 def test_wrong_seeds_are_one_sentence(regard_command: Command, arguments: list[Any]) -> None:
     code, _, err = regard_command(*arguments, "--seeds", "0,one,2")
     assert code == 1

@@ -32,3 +32,23 @@ def test_points_that_have_no_logarithm_are_left_out():
     assert svg.count("<circle") == 1
     with pytest.raises(ArgumentError, match="a point above 0"):
         draw_curves([Curve(name="a", x=[1], y=[0])], title="t", y_label="y")
+
+
+def test_a_band_surrounds_its_curve_and_may_reach_down_to_nothing():
+    curve = Curve(name="loss", x=[1, 2, 4], y=[3.0, 2.0, 1.0], low=[2.5, 1.0, -1.0], high=[3.5, 3.0, 3.0])
+
+    root = ElementTree.fromstring(draw_curves([curve], title="t", y_label="y"))
+
+    [line], [band] = (list(root.iter(f"{NAMESPACE}{kind}")) for kind in ("polyline", "polygon"))
+    middle = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+    ends = [tuple(map(float, point.split(","))) for point in band.attrib["points"].split()]
+    for (x, y), high, low in zip(middle, ends[:3], reversed(ends[3:]), strict=True):
+        assert high[0] == low[0] == x
+        assert high[1] < y < low[1]  # an SVG counts downwards
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.55, 2.95), (3.1, 3.2), (1.0, 1.3), (0.41, 0.47)])
+def test_an_axis_shorter_than_a_decade_still_has_ticks(low, high):
+    svg = draw_curves([Curve(name="a", x=[1, 100], y=[low, high])], title="t", y_label="y")
+
+    assert svg.count('class="g"') >= 3

@@ -248,7 +248,7 @@ FAULTS = [
     ("training.finished", _info(status=Status.FAILED, message="loss nan"), "'failed': loss nan"),
     ("training.finite", _event(1, loss=float("nan")), "not a number in 1 steps, first at step 2"),
     ("training.finite", _event(0, grad_norm=float("inf")), "first at step 1"),
-    ("training.last_is_best", _event(3, accuracy=0.90), "0.9000 at the end, at best 0.9400 in 2 epochs"),
+    ("training.last_is_best", _event(3, accuracy=0.90), "0.9000 at the end, at best 0.9400 in 2 looks"),
     ("training.healthy", _findings(Severity.ERROR), "1 error: A head is dead"),
     ("evaluation.complete", _model("auc_roc", UNDEFINED), r"auc_roc \(undefined: no row of 'ship'\)"),
     (

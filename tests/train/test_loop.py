@@ -141,6 +141,34 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, tmp_path: Path, stop_
     assert totals["kernels"] == {"_scaled_dot_product_flash_attention_for_cpu": 15}
 
 
+def test_looks_within_an_epoch_change_nothing_but_their_own_events(whole: Run, tmp_path: Path) -> None:
+    """Epochs of five steps, looked at after two, four and all five: same losses, same statistics, watched alike."""
+    run = Run.create(tmp_path / "looked", recipe="tiny")
+    fit(run, TinyTask(), validate_every=2)
+
+    assert [event["step"] for event in run.events("validation")] == [2, 4, 5, 7, 9, 10, 12, 14, 15]
+    assert [event["epoch"] for event in run.events("validation")] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [each for each in trace(run) if each[0] != "validation"] == [
+        each for each in trace(whole) if each[0] != "validation"
+    ]
+    assert heads(run) == heads(whole)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 14])
+def test_a_stopped_run_misses_no_look_within_an_epoch(tmp_path: Path, stop_at: int) -> None:
+    whole = Run.create(tmp_path / "whole", recipe="tiny")
+    fit(whole, TinyTask(), validate_every=2)
+    run = Run.create(tmp_path / "stopped", recipe="tiny")
+    task = TinyTask()
+    task.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, task, validate_every=2)
+    fit(Run.open(run.folder), TinyTask(), validate_every=2)
+
+    assert trace(run) == trace(whole)
+    assert heads(run) == heads(whole)
+
+
 class Killed(BaseException):
     pass
 

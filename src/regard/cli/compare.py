@@ -1,5 +1,6 @@
 """`regard compare`: several architectures on one task, one table with intervals."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ from regard.cli.options import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from regard.train.comparing.convergence import Target
     from regard.train.comparing.plan import PlannedRun
 
 __all__ = ["register"]
 
 _INTERRUPTED = 130
+_MODELS = "transformer,lstm,linear"
 _EXAMPLE = (
     "Example: regard compare text-classifier --models transformer,lstm,linear --set data.path=mine.csv "
     "--set data.text=body --set data.label=topic --set lstm:optim.lr=2e-3"
@@ -34,9 +37,26 @@ def compare(
     models: Annotated[
         str,
         typer.Option(help="transformer, lstm, gru; linear adds the baselines. The first is held against the others."),
-    ] = "transformer,lstm,linear",
+    ] = _MODELS,
     seeds: Annotated[str, typer.Option(help="Three seeds or more, separated by commas.")] = "0,1,2",
     settings: Settings = None,
+    vary: Annotated[
+        str | None,
+        typer.Option(help="Compare one architecture at several values of a setting, as in data.window=64,128,256."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell how soon a metric of the validation set gets there, as in accuracy=0.9 or loss=1.6; look "
+            "closely with --set optim.validate_every=20."
+        ),
+    ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier comparison.json with the same target: exit status 1 if it now takes 20 % more steps."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; default runs/compare-RECIPE.")] = None,
 ) -> None:
     """Train several architectures with the same parameter count on one split and tell what may be claimed.
@@ -47,19 +67,26 @@ def compare(
     from rich.console import Console
 
     from regard.records import Run, write_bytes, write_json
+    from regard.train.comparing.convergence import Target, draw_convergence
     from regard.train.comparing.outcome import read_outcome
     from regard.train.comparing.plan import BASELINES, plan_comparison
     from regard.train.comparing.summary import summarise
     from regard.train.comparing.telling import markdown, sentences
 
+    if vary is not None and models == _MODELS:  # not chosen
+        models = "transformer,linear"
     names = [name.strip() for name in models.split(",") if name.strip()]
-    plan = plan_comparison(recipe, names, _numbers(seeds), settings or [])
+    goal = None if target is None else Target.parse(target)
+    earlier = None if before is None else _earlier(before, goal)
+    plan = plan_comparison(recipe, names, _numbers(seeds), settings or [], vary=vary)
+    if goal is not None:
+        goal.check(plan[0].config.task)
     folder = out or Path("runs") / f"compare-{recipe}"
     console = Console(highlight=False)
     for number, planned in enumerate(plan, start=1):
         _train(console, planned, folder / planned.name, f"{number}/{len(plan)}")
     outcomes = [read_outcome(Run.open(folder / one.name), model=one.model, seed=one.seed) for one in plan]
-    content = summarise(outcomes, baselines=BASELINES in names)
+    content = summarise(outcomes, baselines=BASELINES in names, varied=vary is not None, target=goal, before=earlier)
     write_json(folder / "comparison.json", content)
     write_bytes(folder / "comparison.md", markdown(content).encode())
     for one in plan:
@@ -67,7 +94,31 @@ def compare(
     _show(console, content)
     for sentence in sentences(content):
         console.print(f"· {sentence}", soft_wrap=True, markup=False)
-    console.print(f"\nWritten to {folder / 'comparison.json'} and {folder / 'comparison.md'}.", soft_wrap=True)
+    written = [folder / "comparison.json", folder / "comparison.md"]
+    if goal is not None:
+        written.append(folder / "convergence.svg")
+        drawn = draw_convergence(
+            content["convergence"], title=f"{content['task'].capitalize()}: validation {goal.metric}"
+        )
+        write_bytes(written[-1], drawn.encode())
+    console.print(f"\nWritten to {', '.join(map(str, written[:-1]))} and {written[-1]}.", soft_wrap=True)
+    if goal is not None and any(one["slower"] for one in content["convergence"]["before"]):
+        raise typer.Exit(1)
+
+
+def _earlier(path: Path, goal: "Target | None") -> dict[str, Any]:
+    """Read an earlier comparison before anything is trained."""
+    if goal is None:
+        raise ArgumentError("--before needs the --target that both comparisons should reach, got none.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            f"--before must be the comparison.json of an earlier comparison, got {path}: {error}."
+        ) from error
+    if not isinstance(found, dict) or "convergence" not in found:
+        raise ArgumentError(f"--before must be a comparison.json that was made with --target, got {path}.")
+    return found
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -111,18 +162,21 @@ def _finished(command: list[str], log: Any) -> int:
 
 
 def _show(console: "Console", content: dict[str, Any]) -> None:
-    from rich.table import Table
-
+    from regard.train.comparing.convergence import convergence_table
     from regard.train.comparing.telling import table
 
-    headings, rows = table(content)
-    # One row for each figure, its interval below it: a table as wide as all of them fits no screen.
-    drawn = Table(
-        title=f"{content['task']}, {content['num_rows']:,} {content['unit']}",
-        title_justify="left",
-        box=None,
-        padding=(0, 1),
-    )
+    _show_table(console, f"{content['task']}, {content['num_rows']:,} {content['unit']}", *table(content))
+    if "convergence" in content:
+        way = content["convergence"]
+        goal = f"{way['metric']} {way['target']:g}"
+        _show_table(console, f"\nThe way to a validation {goal}", *convergence_table(way))
+
+
+def _show_table(console: "Console", title: str, headings: list[str], rows: list[list[str]]) -> None:
+    """Print one row for each figure, its interval below it: a table as wide as all of them fits no screen."""
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     drawn.add_column("")
     for row in rows:
         drawn.add_column(row[0], justify="right", overflow="fold")

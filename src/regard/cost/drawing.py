@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
@@ -23,12 +23,17 @@ _SHORT = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A curve through points that are above 0; ``dashed`` for what was not measured."""
+    """A curve through points that are above 0; ``dashed`` for what was not measured.
+
+    ``low`` and ``high`` are the ends of an interval around each point, drawn as a band; either both or none.
+    """
 
     name: str
     x: Sequence[int | float]
     y: Sequence[int | float]
     dashed: bool = False
+    low: Sequence[int | float] = ()
+    high: Sequence[int | float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ def draw_curves(
     if not drawn:
         raise ArgumentError("A drawing needs a curve with a point above 0, got none.")
     x = _Axis([value for curve in drawn for value in curve.x], _LEFT, _WIDTH - _RIGHT)
-    y = _Axis([value for curve in drawn for value in curve.y], _HEIGHT - _BOTTOM, _TOP)
+    y = _Axis([value for curve in drawn for value in (*curve.y, *curve.low, *curve.high)], _HEIGHT - _BOTTOM, _TOP)
     shown = [mark for mark in marks if x.low <= mark.x <= x.high]
     parts = [_grid(x, y), *(_marked(mark, x, number) for number, mark in enumerate(shown)), *_lines(drawn, x, y)]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
@@ -98,7 +103,7 @@ def short(value: int | float) -> str:
 
 
 class _Axis:
-    """From values to points by logarithm, with a tick at each power of 10, and of 2 or 5 where there are few."""
+    """From values to points by logarithm: ticks at powers of 10, of 2 or 5 where those are few, else at even steps."""
 
     def __init__(self, values: Sequence[int | float], start: int | float, end: int | float) -> None:
         self.low, self.high = min(values), max(values)
@@ -114,12 +119,21 @@ class _Axis:
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         factors = (1, 2, 5) if len(powers) <= 4 else (1,)
         inside = [f * 10.0**power for power in powers for f in factors if self.low <= f * 10.0**power <= self.high]
-        return inside[:: math.ceil(len(inside) / 9)] or [self.low, self.high]
+        if len(inside) >= 3:
+            return inside[:: math.ceil(len(inside) / 9)]
+        power = 10.0 ** math.floor(math.log10((self.high - self.low) / 3))
+        step = max(f * power for f in (1, 2, 5) if f * power <= (self.high - self.low) / 3)
+        return [number * step for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 def _positive(curve: Curve) -> Curve:
-    kept = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x > 0 and y > 0 and math.isfinite(y)]
-    return Curve(name=curve.name, x=[x for x, _ in kept], y=[y for _, y in kept], dashed=curve.dashed)
+    """Keep what a logarithm can show; a band that reaches down to 0 ends at a tenth of its curve."""
+    kept = [n for n, (x, y) in enumerate(zip(curve.x, curve.y, strict=True)) if x > 0 and y > 0 and math.isfinite(y)]
+    if not curve.low:
+        return replace(curve, x=[curve.x[n] for n in kept], y=[curve.y[n] for n in kept])
+    low = [max(curve.low[n], curve.y[n] / 10) for n in kept]
+    high = [curve.high[n] for n in kept]
+    return replace(curve, x=[curve.x[n] for n in kept], y=[curve.y[n] for n in kept], low=low, high=high)
 
 
 def _grid(x: _Axis, y: _Axis) -> str:
@@ -150,6 +164,10 @@ def _lines(curves: Sequence[Curve], x: _Axis, y: _Axis) -> list[str]:
         colour = _COLOURS[number % len(_COLOURS)]
         points = [(x(length), y(cost)) for length, cost in zip(curve.x, curve.y, strict=True)]
         line = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+        if curve.low:
+            ends = [*zip(curve.x, curve.high, strict=True), *reversed(list(zip(curve.x, curve.low, strict=True)))]
+            band = " ".join(f"{x(across):.1f},{y(down):.1f}" for across, down in ends)
+            parts.append(f'<polygon fill="{colour}" fill-opacity="0.15" points="{band}"/>')
         dashes = ' stroke-dasharray="6 4"' if curve.dashed else ""
         parts.append(f'<polyline class="l" stroke="{colour}"{dashes} points="{line}"/>')
         parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colour}"/>' for across, down in points]

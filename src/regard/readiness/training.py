@@ -40,8 +40,8 @@ def _last_is_best(facts: Facts) -> Answer:
     looks = [event["accuracy"] for event in events if event.get("accuracy") is not None]
     if not looks:
         return _loss_is_best([event["loss"] for event in events if event.get("loss") is not None])
-    epochs = f"{len(looks)} epoch{'' if len(looks) == 1 else 's'}"
-    evidence = f"validation accuracy {looks[-1]:.4f} at the end, at best {max(looks):.4f} in {epochs}"
+    told = f"{len(looks)} look{'' if len(looks) == 1 else 's'}"
+    evidence = f"validation accuracy {looks[-1]:.4f} at the end, at best {max(looks):.4f} in {told}"
     return judged(max(looks) - looks[-1] <= _DROP, f"{evidence}; a drop of at most {_DROP} is noise")
 
 

@@ -29,6 +29,9 @@ class OptimConfig(Settings):
     warmup_share: float = Field(0.1, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    validate_every: int = Field(
+        0, ge=0, description="steps between two looks at the validation set within an epoch; 0 looks at its end alone"
+    )
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the moving average of the weights that is validated and kept; 0 for none"
     )

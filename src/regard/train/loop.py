@@ -159,10 +159,10 @@ class Fit:
         clock = _Clock(self._state)
         try:
             with Interruption() as interruption:
-                if self._ended_an_epoch():
+                if self._stopped_before_a_look():
                     self._validate()
                 while self._step < self._total:
-                    self._epoch(interruption, clock)
+                    self._until_a_look(interruption, clock)
                     self._validate()
                     self._checkpoint(clock)
         except NumericError as error:
@@ -190,12 +190,15 @@ class Fit:
         self._run.event("resume", step=self._step)
         self._progress.say(f"Going on from the checkpoint at step {self._step} of {self._total}.")
 
-    def _epoch(self, interruption: Interruption, clock: "_Clock") -> None:
+    def _until_a_look(self, interruption: Interruption, clock: "_Clock") -> None:
+        """Train up to the next look at the validation set, which `watch` does not see."""
         epoch, done = divmod(self._step, self._per_epoch)
+        every = self._optim.validate_every or self._per_epoch
+        end = min(self._per_epoch, done - done % every + every)
         batches = self._task.batches(epoch)
         self._task.model.train()
         with self._watch as view, self._guard or nullcontext() as guarding:
-            for position in range(done, self._per_epoch):
+            for position in range(done, end):
                 view.at(self._step + 1)
                 if guarding is not None:
                     guarding.at(self._step + 1)
@@ -205,7 +208,7 @@ class Fit:
                 interrupted, late = self._ranks.any(interruption.requested, late)
                 if interrupted:
                     self._interrupt(clock)
-                if late and self._step % self._per_epoch:
+                if late and position + 1 < end:
                     self._checkpoint(clock)
 
     def _train_step(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
@@ -289,15 +292,18 @@ class Fit:
         self._task.model.eval()
         with self._average.in_place() if self._average is not None else nullcontext():
             metrics = self._task.validate()
-        epoch = self._step // self._per_epoch
+        epoch, rest = divmod(self._step, self._per_epoch)
+        epoch += rest > 0
         fields: dict[str, Any] = {"epoch": epoch, **metrics}
         self._run.event("validation", step=self._step, **fields)
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self._progress.say(f"Epoch {epoch} of {self._optim.epochs}: validation {told}")
+        where = f", step {self._step:,} of {self._total:,}" if self._optim.validate_every else ""
+        self._progress.say(f"Epoch {epoch} of {self._optim.epochs}{where}: validation {told}")
 
-    def _ended_an_epoch(self) -> bool:
-        """Whether the process before this one stopped after an epoch's last step and before its validation."""
-        if self._step == 0 or self._step % self._per_epoch:
+    def _stopped_before_a_look(self) -> bool:
+        """Whether the process before this one stopped after the last step before a look, and did not look."""
+        done = self._step % self._per_epoch
+        if self._step == 0 or done % (self._optim.validate_every or self._per_epoch):
             return False
         return all(event["step"] != self._step for event in self._run.events("validation"))
 

@@ -72,3 +72,31 @@ def test_unfair_comparisons_are_refused(models: list[str], seeds: list[int], set
 def test_recipe_without_a_choice_of_architecture_is_refused() -> None:
     with pytest.raises(RegardError, match=r"model.architecture"):
         plan_comparison("translator", ["transformer", "lstm"], [0, 1, 2], ["data.path=pairs.tsv"])
+
+
+def test_a_length_is_varied_with_one_architecture() -> None:
+    runs = plan_comparison(
+        "language-model", ["lstm", "linear"], [0, 1, 2], ["data.path=text.txt"], vary="data.window=32, 64,128"
+    )
+
+    assert [run.name for run in runs[:3]] == ["window=32-seed0", "window=64-seed0", "window=128-seed0"]
+    assert [run.config.data.window for run in runs] == [32, 64, 128] * 3
+    assert {run.config.model.architecture for run in runs} == {"lstm"}
+
+
+@pytest.mark.parametrize(
+    ("models", "vary", "message"),
+    [
+        (["lstm", "gru"], "data.window=32,64", "must be one architecture, got lstm, gru"),
+        (["linear"], "data.window=32,64", "must be one architecture, got linear"),
+        (["lstm"], "data.window", "a setting with two or more different values, .* got 'data.window'"),
+        (["lstm"], "data.window=32", "two or more different values"),
+        (["lstm"], "data.window=32,32", "two or more different values"),
+        (["lstm"], "data.window=32,,64", "two or more different values"),
+        (["lstm"], "seed=1,2", "Seeds are varied by themselves"),
+        (["lstm"], "data.windw=32,64", "must be a field of the recipe, got 'data.windw'"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(models: list[str], vary: str, message: str) -> None:
+    with pytest.raises(RegardError, match=message):
+        plan_comparison("language-model", models, [0, 1, 2], ["data.path=text.txt"], vary=vary)

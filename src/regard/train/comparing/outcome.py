@@ -1,6 +1,7 @@
 """What one run of a comparison came to, read from its folder."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from regard.records import Interval, ModelScore, Run
 from regard.train.classification.inference import open_classifier
 from regard.train.language.model import open_language_model
 
-__all__ = ["Outcome", "Rows", "read_outcome"]
+__all__ = ["Look", "Outcome", "Rows", "read_outcome"]
+
+_OF_ANY_EVENT = ("time", "level", "event", "step", "epoch")
 
 _Floats = npt.NDArray[np.float64]
 
@@ -37,6 +40,23 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """One look at the validation set while training.
+
+    Attributes:
+        step: after how many steps.
+        tokens: that were read in training until then.
+        seconds: that those steps took, looking not counted.
+        metrics: name -> value.
+    """
+
+    step: int
+    tokens: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One run.
 
@@ -54,6 +74,7 @@ class Outcome:
         cpu_seconds: of the process while it trained.
         tokens: that were read in training.
         peak_bytes: largest memory of the process until it had trained; None where the system does not tell.
+        looks: at the validation set, in order.
     """
 
     model: str
@@ -69,6 +90,7 @@ class Outcome:
     cpu_seconds: float
     tokens: int
     peak_bytes: int | None
+    looks: list["Look"] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
@@ -106,7 +128,23 @@ def read_outcome(run: Run, *, model: str, seed: int) -> Outcome:
         cpu_seconds=trained["cpu_s"],
         tokens=trained["tokens"],
         peak_bytes=trained.get("peak_bytes"),
+        looks=_looks(run),
     )
+
+
+def _looks(run: Run) -> list[Look]:
+    steps = [(event["step"], event["tokens"], event["tokens"] / event["tokens_per_s"]) for event in run.events("step")]
+    numbers = [step for step, _, _ in steps]
+    tokens = np.cumsum([count for _, count, _ in steps])
+    seconds = np.cumsum([each for _, _, each in steps])
+    found = []
+    for event in run.events("validation"):
+        last = bisect_right(numbers, event["step"]) - 1
+        metrics = {
+            name: float(value) for name, value in event.items() if name not in _OF_ANY_EVENT and value is not None
+        }
+        found.append(Look(step=event["step"], tokens=int(tokens[last]), seconds=float(seconds[last]), metrics=metrics))
+    return found
 
 
 def _network(run: Run) -> tuple[nn.Module, torch.Tensor]:

@@ -1,4 +1,7 @@
-"""Which runs a comparison takes: every architecture with every seed, on the same split and from scratch."""
+"""Which runs a comparison takes: every variant with every seed, on the same split and from scratch.
+
+A variant is an architecture, or one architecture with one value of a setting, such as a length.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ class PlannedRun:
     """One training.
 
     Attributes:
-        model: the architecture.
+        model: the architecture, or the value that was varied, as in ``"window=64"``.
         seed: of weights and batches.
         recipe: name of the recipe.
         settings: what is changed in it, as ``--set`` takes it.
@@ -46,48 +49,79 @@ class PlannedRun:
 
 
 def plan_comparison(
-    recipe: str, models: Sequence[str], seeds: Sequence[int], settings: Iterable[str] = ()
+    recipe: str,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    settings: Iterable[str] = (),
+    *,
+    vary: str | None = None,
 ) -> list[PlannedRun]:
-    """Return the runs, seed by seed, so that a comparison that is stopped has seen every architecture.
+    """Return the runs, seed by seed, so that a comparison that is stopped has seen every variant.
 
     Args:
         recipe: name of a recipe of classification, language modelling or forecasting.
         models: out of ``ARCHITECTURES`` and ``BASELINES``; the first is the one that others are held against.
         seeds: three or more; fewer say nothing of chance.
         settings: of all models, or of one, as in ``"lstm:optim.lr=2e-3"``.
+        vary: a setting and its values, as in ``"data.window=64,128,256"``: then there is one architecture, and its
+            values are what is compared, the first against the others.
 
     Raises:
         ArgumentError: an unknown architecture or recipe, too few seeds, or a setting that is refused.
     """
-    _check(models, seeds)
+    _check(models, seeds, varied=vary is not None)
     trained = [model for model in models if model != BASELINES]
     base, more = _base(recipe)
     everyone, own = _sorted(settings, trained)
+    variants = _values_of(vary, trained[0]) if vary is not None else [(model, model, ()) for model in trained]
     runs = []
     for seed in seeds:
-        for model in trained:
-            values = [f"model.architecture={model}", *more, *_UNWATCHED, *everyone, *own[model], f"seed={seed}"]
+        for name, model, changed in variants:
+            values = [f"model.architecture={model}", *more, *_UNWATCHED, *everyone, *own[model], *changed]
+            values.append(f"seed={seed}")
             config = configure(base, values)
             data: Any = getattr(config, "data", None)  # each config has its own kind of data
             if "seed" in type(data).model_fields:
                 values.append(f"data.seed={seeds[0]}")
                 config = configure(base, values)
-            runs.append(PlannedRun(model=model, seed=seed, recipe=base, settings=tuple(values), config=config))
+            runs.append(PlannedRun(model=name, seed=seed, recipe=base, settings=tuple(values), config=config))
     return runs
 
 
-def _check(models: Sequence[str], seeds: Sequence[int]) -> None:
+def _check(models: Sequence[str], seeds: Sequence[int], *, varied: bool) -> None:
     known = (*ARCHITECTURES, BASELINES)
     unknown = [model for model in models if model not in known]
     if unknown or len(set(models)) != len(models):
         raise ArgumentError(f"Models must be some of {', '.join(known)}, each once; got {', '.join(models)}.")
-    if len([model for model in models if model != BASELINES]) < 2:
+    count = len([model for model in models if model != BASELINES])
+    if varied and count != 1:
+        raise ArgumentError(
+            f"Where a setting is varied there must be one architecture, got {', '.join(models) or 'none'}; give one of "
+            f"{', '.join(ARCHITECTURES)} as the models."
+        )
+    if not varied and count < 2:
         raise ArgumentError(f"A comparison needs two architectures or more, got {', '.join(models) or 'none'}.")
     if len(set(seeds)) < 3 or len(set(seeds)) != len(seeds):
         raise ArgumentError(
             f"A comparison needs three different seeds or more, got {list(seeds)}: what chance does between fewer "
             "trainings cannot be told."
         )
+
+
+def _values_of(vary: str, model: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return the name, the architecture and the setting of each value."""
+    key, equals, listed = vary.partition("=")
+    values = [value.strip() for value in listed.split(",")]
+    if not equals or not key or not all(values) or len(set(values)) != len(values) or len(values) < 2:
+        raise ArgumentError(
+            f"What is varied must be a setting with two or more different values, as in data.window=64,128,256; got "
+            f"{vary!r}."
+        )
+    if key in ("seed", "data.seed"):
+        raise ArgumentError(
+            f"Seeds are varied by themselves: give them as --seeds, not as what is varied, got {vary!r}."
+        )
+    return [(f"{key.rpartition('.')[2]}={value}", model, (f"{key}={value}",)) for value in values]
 
 
 def _base(recipe: str) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from regard._errors import ArgumentError
 from regard.evaluate import block_counts, mean_interval, versus
 from regard.records import Interval
+from regard.train.comparing.convergence import Target, convergence
 from regard.train.comparing.outcome import Outcome, Rows
 
 __all__ = ["SCHEMA_VERSION", "Measure", "summarise"]
@@ -29,26 +30,38 @@ _COSTS = (
 )
 
 
-def summarise(outcomes: Sequence[Outcome], *, baselines: bool = True) -> dict[str, Any]:
+def summarise(
+    outcomes: Sequence[Outcome],
+    *,
+    baselines: bool = True,
+    varied: bool = False,
+    target: Target | None = None,
+    before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the content of ``comparison.json``.
 
     Args:
         outcomes: of every model with every seed, of one task on one split; the first model is the one that others are
             held against.
         baselines: whether the baselines that every run scores take part in the table.
+        varied: whether the models are one architecture at several values of a setting, which may change its size.
+        target: what the validation metric should reach, to tell how soon it does.
+        before: content of an earlier ``comparison.json`` with the same target, which this one is held against.
 
     Raises:
-        ArgumentError: models whose parameter counts differ by more than 5 %, or runs of unlike tasks or splits.
+        ArgumentError: models whose parameter counts differ by more than 5 %, runs of unlike tasks or splits, or an
+            earlier comparison without that target.
     """
     by_model: dict[str, list[Outcome]] = {}
     for one in outcomes:
         by_model.setdefault(one.model, []).append(one)
     first = outcomes[0]
-    _check(by_model, first)
+    _check(by_model, first, varied=varied)
     names = first.metrics["metric_order"]
     qualities = [_quality(name, by_model, first, baselines) for name in names]
     costs = [cost for field, title in _COSTS if (cost := _cost(field, title, by_model)) is not None]
-    return {
+    told = {} if target is None else {"convergence": convergence(by_model, target, _convergence_of(before))}
+    return told | {
         "schema_version": SCHEMA_VERSION,
         "task": first.metrics["task"],
         "unit": first.metrics.get("unit", "documents"),
@@ -71,11 +84,17 @@ def summarise(outcomes: Sequence[Outcome], *, baselines: bool = True) -> dict[st
     }
 
 
-def _check(by_model: Mapping[str, Sequence[Outcome]], first: Outcome) -> None:
+def _convergence_of(before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if before is not None and "convergence" not in before:
+        raise ArgumentError("The earlier comparison must have had a target too, got one without; run it with --target.")
+    return None if before is None else before["convergence"]
+
+
+def _check(by_model: Mapping[str, Sequence[Outcome]], first: Outcome, *, varied: bool) -> None:
     sizes = {model: found[0].parameters for model, found in by_model.items()}
     wanted = sizes[first.model]
     unlike = {model: size for model, size in sizes.items() if abs(size / wanted - 1) > 0.05}
-    if unlike:
+    if unlike and not varied:
         raise ArgumentError(
             f"The models must have the {wanted:,} parameters of {first.model} within 5 %, got "
             f"{', '.join(f'{size:,} of {model}' for model, size in unlike.items())}; leave model.hidden_dim out."
@@ -133,7 +152,7 @@ def _against(other: str, by_model: Mapping[str, Sequence[Outcome]], first: Outco
     lower = metric in first.metrics.get("lower_is_better", [])
     sides = [[float(one.metric(metric).value or 0.0) for one in side] for side in (ours, theirs)]
     rows = [_rows_of(side) for side in (ours, theirs)]
-    paired = all(side is not None for side in rows)
+    paired = _pairs(*rows)
     if paired:
         row_variance = _paired_variance(rows[0], rows[1])  # type: ignore[arg-type]
     else:
@@ -178,6 +197,11 @@ def _rows_of(runs: Sequence[Outcome]) -> list[Rows] | None:
     return None if any(one is None for one in found) else [one for one in found if one is not None]
 
 
+def _pairs(ours: Sequence[Rows] | None, theirs: Sequence[Rows] | None) -> bool:
+    """Whether both have rows, and the same ones: another length cuts a text into other rows."""
+    return ours is not None and theirs is not None and np.array_equal(ours[0].counts, theirs[0].counts)
+
+
 def _paired_variance(ours: Sequence[Rows], theirs: Sequence[Rows], where: npt.NDArray[np.bool_] | None = None) -> float:
     """Return the variance of the difference of two models that comes from which rows were drawn, row by row."""
     first = ours[0]
@@ -193,7 +217,7 @@ def _paired_variance(ours: Sequence[Rows], theirs: Sequence[Rows], where: npt.ND
 def _regions(other: str, by_model: Mapping[str, Sequence[Outcome]], first: Outcome) -> list[dict[str, Any]]:
     """Return who wins among short, middling and long rows."""
     ours, theirs = _rows_of(by_model[first.model]), _rows_of(by_model[other])
-    if ours is None or theirs is None or ours[0].lengths is None:
+    if ours is None or theirs is None or ours[0].lengths is None or not _pairs(ours, theirs):
         return []
     lengths, metric = ours[0].lengths, first.metrics["metric_order"][0]
     bounds = np.quantile(lengths, np.linspace(0, 1, _REGIONS + 1))

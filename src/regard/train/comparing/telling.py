@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regard.train.comparing.convergence import convergence_sentences, convergence_table
+
 __all__ = ["markdown", "sentences", "table"]
 
 _COSTS_SHOWN = ("cpu_seconds", "seconds", "tokens_per_s", "peak_bytes")
@@ -46,14 +48,16 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         told += _cost_sentences(pair)
     told += [_region_sentence(region) for region in content["regions"]]
     told += _baseline_sentences(content)
+    if "convergence" in content:
+        told += convergence_sentences(content["convergence"])
     return told
 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Return the comparison as a page of Markdown."""
-    headings, rows = table(content)
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    drawn = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    drawn = _drawn(*table(content))
+    if "convergence" in content:
+        drawn += f"\n\n{_drawn(*convergence_table(content['convergence']))}"
     claims = "\n".join(f"- {sentence}" for sentence in sentences(content))
     seeds = ", ".join(map(str, content["seeds"]))
     return (
@@ -61,6 +65,11 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"{content['num_rows']:,} {content['unit']} of the test set; seeds {seeds}; one split.\n\n"
         f"{drawn}\n\n## What follows, and what does not\n\n{claims}\n\n{content['method']}.\n"
     )
+
+
+def _drawn(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _quality_sentence(pair: Mapping[str, Any]) -> str:
