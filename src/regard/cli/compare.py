@@ -33,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    recipe: Annotated[str, typer.Argument(help="Recipe of a classifier, a language model or a forecaster.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe of a classifier, a language model, a translator or a forecaster.")
+    ],
     models: Annotated[
         str,
         typer.Option(help="transformer, lstm, gru; linear adds the baselines. The first is held against the others."),

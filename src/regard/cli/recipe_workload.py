@@ -19,7 +19,7 @@ from regard.train.language.model import new_language_model
 from regard.train.masked.config import MaskedConfig
 from regard.train.masked.job import new_masked_model
 from regard.train.translation.config import TranslatorConfig
-from regard.train.translation.job import new_translator
+from regard.train.translation.model import new_translator
 
 __all__ = ["workload_of_recipe"]
 

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
@@ -101,8 +101,9 @@ class RecurrentTranslator(nn.Module):
         decoder_input_ids: Int[Tensor, "batch len"],
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-    ) -> Float[Tensor, "batch len vocab_size"]:
-        """Return the logits of the token that follows each of ``decoder_input_ids``.
+        logits_at: Bool[Tensor, "batch len"] | None = None,
+    ) -> Float[Tensor, "*tokens vocab_size"]:
+        """Return the logits of the token that follows each of ``decoder_input_ids``, (batch, len, vocab_size).
 
         Args:
             input_ids: token ids of the source.
@@ -110,13 +111,16 @@ class RecurrentTranslator(nn.Module):
             attention_mask: bool or 0/1 whole numbers (batch, source_len), 1 = real token of the source.
             decoder_attention_mask: the same of the target: the state does not change at padding, wherever it stands.
                 Logits at padding mean nothing.
+            logits_at: the tokens whose logits are asked for, of all rows one behind the other, (tokens, vocab_size).
+                None for all.
 
         Raises:
             ArgumentError: an id outside the vocabulary, a mask of another shape, a source without a real token.
             DtypeError: a mask of floats.
         """
         memory = self.begin(input_ids, attention_mask)
-        return self.logits(self.decode(decoder_input_ids, memory, decoder_attention_mask)[0])
+        hidden = self.decode(decoder_input_ids, memory, decoder_attention_mask)[0]
+        return self.logits(hidden if logits_at is None else hidden[logits_at])
 
     def begin(
         self, input_ids: Int[Tensor, "batch source_len"], attention_mask: Tensor | None = None

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard._errors import ArgumentError
-from regard.functional.scoring import attend_hidden
+from regard.functional import reference
+from regard.functional.scoring import additive, attend_hidden
 from regard.modules.padding import keep_mask
 
 __all__ = ["AdditiveAttention"]
@@ -95,6 +96,24 @@ class AdditiveAttention(nn.Module):
             attn_mask=keep_mask(attn_mask, key_padding_mask, context),
         )
         return attended[:, 0]
+
+    def weights(
+        self,
+        x: Float[Tensor, "batch q_len embed_dim"],
+        context: Float[Tensor, "batch kv_len kdim"],
+        *,
+        key_padding_mask: Tensor | None = None,
+    ) -> Float[Tensor, "batch q_len kv_len"]:
+        """Return the weights with which ``forward`` would sum the values: what each query looks at.
+
+        Dense, for inspection. The arguments are those of ``forward``; a query without a single key has weights of 0.
+        """
+        scores = additive(
+            x[:, None], context[:, None], query_weight=self.query_weight, key_weight=self.key_weight, vector=self.vector
+        )
+        if key_padding_mask is not None:
+            scores = scores.masked_fill(key_padding_mask[:, None, None], -torch.inf)
+        return reference.weights(scores)[:, 0]
 
     def hidden_key(self, context: Float[Tensor, "batch kv_len kdim"]) -> Float[Tensor, "batch kv_len hidden_dim"]:
         """Return U k for each key of ``context``."""

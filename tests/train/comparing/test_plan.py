@@ -69,11 +69,6 @@ def test_unfair_comparisons_are_refused(models: list[str], seeds: list[int], set
         plan_comparison("from-scratch", models, seeds, settings)
 
 
-def test_recipe_without_a_choice_of_architecture_is_refused() -> None:
-    with pytest.raises(RegardError, match=r"model.architecture"):
-        plan_comparison("translator", ["transformer", "lstm"], [0, 1, 2], ["data.path=pairs.tsv"])
-
-
 def test_a_length_is_varied_with_one_architecture() -> None:
     runs = plan_comparison(
         "language-model", ["lstm", "linear"], [0, 1, 2], ["data.path=text.txt"], vary="data.window=32, 64,128"
@@ -100,3 +95,8 @@ def test_a_length_is_varied_with_one_architecture() -> None:
 def test_what_cannot_be_varied_is_refused(models: list[str], vary: str, message: str) -> None:
     with pytest.raises(RegardError, match=message):
         plan_comparison("language-model", models, [0, 1, 2], ["data.path=text.txt"], vary=vary)
+
+
+def test_a_recipe_of_one_architecture_is_refused() -> None:
+    with pytest.raises(RegardError, match=r"A comparison takes one of .*translator, got masked-words, which has one"):
+        plan_comparison("masked-words", ["transformer", "lstm"], [0, 1, 2], ["data.path=text.txt"])

@@ -5,7 +5,7 @@ import torch
 
 from regard._errors import ArgumentError
 from regard.functional import attention_weights
-from regard.models import Transformer, TransformerConfig
+from regard.models import RecurrentTranslator, RecurrentTranslatorConfig, Transformer, TransformerConfig
 from regard.observe import watch
 from regard.train.translation.alignments import alignment_layer, alignment_maps, sparse_alignments
 
@@ -78,3 +78,35 @@ def test_the_last_layer_but_one_is_taken_unless_another_is_named(model):
     assert [alignment_layer(model), alignment_layer(model, 0)] == [1, 0]
     with pytest.raises(ArgumentError, match="must lie in 0 to 2, got 3"):
         alignment_layer(model, 3)
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm"])
+def recurrent(request):
+    torch.manual_seed(0)
+    config = RecurrentTranslatorConfig(vocab_size=40, embed_dim=16, hidden_dim=24, cell=request.param, num_layers=2)
+    return RecurrentTranslator(config).eval()
+
+
+def test_the_map_of_a_recurrent_decoder_is_what_it_sums_the_source_with(recurrent, pairs):
+    """The context that the layer gives each step is its map times the states of the source."""
+    sources, targets = zip(*pairs, strict=True)
+    maps = alignment_maps(recurrent, sources, targets, layer=alignment_layer(recurrent))
+
+    for source, target, found in zip(sources, targets, maps, strict=True):
+        given = []
+        hearing = recurrent.decoder.cross_attention.register_forward_hook(lambda *heard, to=given: to.append(heard[2]))
+        with torch.inference_mode():
+            memory = recurrent.begin(torch.tensor([source]))
+            recurrent.decode(torch.tensor([[recurrent.config.bos_id, *target[:-1]]]), memory)
+        hearing.remove()
+        torch.testing.assert_close(found @ memory.context[0], torch.cat(given, 1)[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.sum(1), torch.ones(len(target)), rtol=0, atol=1e-5)
+
+
+def test_a_recurrent_decoder_has_one_layer_and_may_not_look_at_all(recurrent):
+    assert alignment_layer(recurrent) == alignment_layer(recurrent, 0) == 0
+    with pytest.raises(ArgumentError, match="must lie in 0 to 0, got 1"):
+        alignment_layer(recurrent, 1)
+    blind = RecurrentTranslator(RecurrentTranslatorConfig(vocab_size=40, embed_dim=16, hidden_dim=24, attention="none"))
+    with pytest.raises(ArgumentError, match="got one with attention 'none'"):
+        alignment_layer(blind)

@@ -8,9 +8,10 @@ import torch
 
 from regard._errors import ArgumentError
 from regard.evaluate import LEXICON
-from regard.models import load_transformer
+from regard.models import RecurrentTranslator, count_parameters, load_transformer
 from regard.records import Run
 from regard.train import Translator, configure, make_job
+from regard.train.translation.model import new_translator
 
 WORDS = {"red": "rot", "green": "grün", "dog": "hund", "cat": "katze", "sees": "sieht", "hears": "hört"}
 
@@ -170,3 +171,48 @@ def test_a_job_reads_contexts_and_holds_out_whole_documents(tmp_path):
     for row, found in list(zip(of_document, written, strict=True))[:4]:
         before = [one["en"] for one in rows[: rows.index(row)] if one["ref"] == row["ref"]][::-1][:2]
         assert translator.translate([row["en"]], contexts=[before]) == [found["written"]]
+
+
+@pytest.mark.parametrize("choice", [["gru"], ["lstm", "model.attention=none", "model.tied_embeddings=target"]])
+def test_a_recurrent_translator_is_trained_written_and_asked_alike(table, tmp_path, choice):
+    chosen = config(
+        table, f"model.architecture={choice[0]}", *choice[1:], "optim.epochs=6", "optim.lr=0.01", "check=true"
+    )
+    run = Run.create(tmp_path / "run", recipe="translator", task="translation", config=chosen.to_dict())
+    finished(run, chosen)
+
+    losses = [event["loss"] for event in run.events("validation")]
+    assert losses[-1] < 0.5 * losses[0]
+    assert run.read("metrics")["models"][0]["name"].startswith(f"{choice[0].upper()} with")
+    assert not run.has("checks")
+    translator = Translator.open(Run.open(run.folder))
+    assert isinstance(translator.model, RecurrentTranslator)
+    written = translator.translate([row["source"] for row in run.read("translations")])
+    assert written == [row["written"] for row in run.read("translations")]
+
+
+@pytest.mark.parametrize("architecture", ["gru", "lstm"])
+@pytest.mark.parametrize("attention", ["additive", "none"])
+def test_a_recurrent_translator_has_the_parameters_of_the_transformer(table, architecture, attention):
+    ids = {"vocab_size": 4000, "pad_id": 0, "bos_id": 1, "eos_id": 2}
+    given = [f"data.path={table}"]
+    transformer = new_translator(configure("translator", given), **ids)
+    recurrent = new_translator(
+        configure("translator", [*given, f"model.architecture={architecture}", f"model.attention={attention}"]), **ids
+    )
+
+    assert abs(count_parameters(recurrent) / count_parameters(transformer) - 1) < 0.05
+
+
+@pytest.mark.parametrize("setting", ["hidden_dim=64", "attention=none", "recurrent_layers=2"])
+def test_settings_of_a_recurrent_network_are_no_transformers(table, setting):
+    with pytest.raises(ArgumentError, match=f"model.{setting.partition('=')[0]} belongs to a recurrent network"):
+        configure("translator", [f"data.path={table}", f"model.{setting}"])
+
+
+def test_logits_of_some_tokens_are_those_of_all(table):
+    model = new_translator(config(table, "model.architecture=gru"), vocab_size=30, pad_id=0, bos_id=1, eos_id=2).eval()
+    source, target = torch.randint(3, 30, (2, 2, 5)).unbind(0)
+    at = torch.rand(2, 5) < 0.5
+
+    torch.testing.assert_close(model(source, target, logits_at=at), model(source, target)[at])

@@ -34,6 +34,7 @@ VALIDATED = {
     "text classification": ("loss", "accuracy", "macro_f1"),
     "language modelling": ("loss", "perplexity"),
     "forecasting": ("loss", "mae"),
+    "translation": ("loss", "perplexity", "token_accuracy"),
 }
 """Task -> the metrics that its jobs measure on the validation set while they train."""
 

@@ -14,6 +14,7 @@ from regard.models import count_parameters, load_forecaster
 from regard.records import Interval, ModelScore, Run
 from regard.train.classification.inference import open_classifier
 from regard.train.language.model import open_language_model
+from regard.train.translation.model import open_translator
 
 __all__ = ["Look", "Outcome", "Rows", "read_outcome"]
 
@@ -112,8 +113,8 @@ def read_outcome(run: Run, *, model: str, seed: int) -> Outcome:
     scores = [ModelScore.model_validate(row) for row in content.pop("models")]
     trained = next(run.events("trained"))
     network, inputs = _network(run)
-    per_row = count(network.eval(), inputs, real=True).flops
-    per_step = count(network.train(), inputs, backward=True, real=True).flops
+    per_row = count(network.eval(), *inputs, real=True).flops
+    per_step = count(network.train(), *inputs, backward=True, real=True).flops
     return Outcome(
         model=model,
         seed=seed,
@@ -147,25 +148,32 @@ def _looks(run: Run) -> list[Look]:
     return found
 
 
-def _network(run: Run) -> tuple[nn.Module, torch.Tensor]:
-    """Return the trained model and one row of mean length."""
+def _network(run: Run) -> tuple[nn.Module, list[torch.Tensor]]:
+    """Return the trained model and one row of mean length, or of either side's."""
     folder, config = run.folder / "model", run.info.config
     if run.info.task == "forecasting":
         model = load_forecaster(folder)
-        return model, torch.zeros(1, model.config.input_len, len(run.read("audit")["channels"]))
+        return model, [torch.zeros(1, model.config.input_len, len(run.read("audit")["channels"]))]
     if run.info.task == "language modelling":
-        return open_language_model(folder), torch.ones(1, config["data"]["window"], dtype=torch.int64)
+        return open_language_model(folder), [_ids(config["data"]["window"])]
+    if run.info.task == "translation":
+        train = run.read("audit")["splits"]["train"]
+        return open_translator(folder), [_ids(round(train[side]["mean"])) for side in ("length", "target_length")]
     steps = [event for event in run.events("step") if event.get("tokens")]
     rows = config["optim"]["batch_size"]
     length = max(1, round(float(np.mean([event["tokens"] / rows for event in steps]))))
-    return open_classifier(folder), torch.ones(1, min(length, config["data"]["max_len"]), dtype=torch.int64)
+    return open_classifier(folder), [_ids(min(length, config["data"]["max_len"]))]
 
 
-def _tokens(run: Run, inputs: torch.Tensor) -> int:
+def _ids(length: int) -> torch.Tensor:
+    return torch.ones(1, max(1, length), dtype=torch.int64)
+
+
+def _tokens(run: Run, inputs: list[torch.Tensor]) -> int:
     """Return how many tokens the job counts for this row."""
     if run.info.task != "forecasting":
-        return inputs.shape[1]
-    return load_forecaster(run.folder / "model").config.num_patches * inputs.shape[2]
+        return sum(one.shape[1] for one in inputs)
+    return load_forecaster(run.folder / "model").config.num_patches * inputs[0].shape[2]
 
 
 def _rows(run: Run) -> dict[str, Rows]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from regard._errors import ArgumentError
 from regard.train.config import JobConfig
-from regard.train.recipes import configure
+from regard.train.recipes import RECIPES, configure
 
 __all__ = ["ARCHITECTURES", "BASELINES", "PlannedRun", "plan_comparison"]
 
@@ -19,7 +19,7 @@ BASELINES = "linear"
 
 _FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
 """A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
-_COMPARED = "text-classifier, from-scratch, language-model and forecaster"
+_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "translator")
 _UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
 """Looking at attention would cost the model that has it."""
 
@@ -59,7 +59,7 @@ def plan_comparison(
     """Return the runs, seed by seed, so that a comparison that is stopped has seen every variant.
 
     Args:
-        recipe: name of a recipe of classification, language modelling or forecasting.
+        recipe: name of a recipe of classification, language modelling, forecasting or translation.
         models: out of ``ARCHITECTURES`` and ``BASELINES``; the first is the one that others are held against.
         seeds: three or more; fewer say nothing of chance.
         settings: of all models, or of one, as in ``"lstm:optim.lr=2e-3"``.
@@ -127,6 +127,10 @@ def _values_of(vary: str, model: str) -> list[tuple[str, str, tuple[str, ...]]]:
 def _base(recipe: str) -> tuple[str, list[str]]:
     """Return the recipe that trains from scratch, and what takes it to the data of ``recipe``."""
     base = _FROM_SCRATCH.get(recipe, recipe)
+    if base in RECIPES and base not in _COMPARED:
+        raise ArgumentError(
+            f"A comparison takes one of {', '.join(_COMPARED)}, got {recipe}, which has one architecture."
+        )
     return base, ["data.source=table"] if recipe == "text-classifier" else []
 
 

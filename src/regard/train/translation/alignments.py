@@ -10,8 +10,9 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.data import collate, sorted_batches
 from regard.functional import attention_weights
-from regard.models import Transformer
+from regard.models import RecurrentTranslator, Transformer
 from regard.observe import watch
+from regard.train.translation.model import TranslationNetwork
 
 __all__ = ["SparseAlignment", "alignment_layer", "alignment_maps", "sparse_alignments"]
 
@@ -33,11 +34,11 @@ class SparseAlignment:
     own: Tensor
 
 
-def alignment_layer(model: Transformer, number: int | None = None) -> int:
+def alignment_layer(model: TranslationNetwork, number: int | None = None) -> int:
     """Return the decoder layer whose cross-attention is taken: ``number``, or the last but one.
 
     The last layer prepares the choice of the word; the one before it is nearest to an alignment, in the paper's
-    measurements and in ours (see the decisions).
+    measurements and in ours (see the decisions). A recurrent decoder looks back once a step: its only layer is 0.
 
     Raises:
         ArgumentError: there is no such layer.
@@ -45,7 +46,14 @@ def alignment_layer(model: Transformer, number: int | None = None) -> int:
     References:
         Garg et al., Jointly learning to align and translate with Transformer models, arXiv:1909.02074, section 4.1.
     """
-    layers = model.config.num_decoder_layers
+    if isinstance(model, RecurrentTranslator):
+        layers = 1
+        if model.config.attention == "none":
+            raise ArgumentError(
+                "Alignments need a translator that attends to its source, got one with attention 'none'."
+            )
+    else:
+        layers = model.config.num_decoder_layers
     if number is None:
         return max(0, layers - 2)
     if not 0 <= number < layers:
@@ -54,7 +62,7 @@ def alignment_layer(model: Transformer, number: int | None = None) -> int:
 
 
 def alignment_maps(
-    model: Transformer, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, layer: int
+    model: TranslationNetwork, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, layer: int
 ) -> list[Float[Tensor, "_target_len _source_len"]]:
     """Return for each pair the weights from every written token to every token of the source.
 
@@ -70,7 +78,6 @@ def alignment_maps(
     Returns:
         The mean over the heads of the exact weights, on the CPU; each row sums to 1.
     """
-    name = f"decoder.layer.{layer}.cross_attention"
     lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
     batches, inverse = sorted_batches(lengths, tokens_per_batch=max(_TOKENS_PER_BATCH, *lengths))
     device = next(model.parameters()).device
@@ -80,15 +87,40 @@ def alignment_maps(
         begun = [[model.config.bos_id, *target[:-1]] for target in targets]
         target, target_mask = collate(begun, batch, model.config.pad_id)
         given = [one.to(device) for one in (source, target, mask, target_mask)]
-        with torch.inference_mode(), watch(model, ["entropy"], layers=[name], keep=[name]) as view:
-            context = model.encode(given[0], given[2])
-            model.decode(given[1], context, attention_mask=given[2], decoder_attention_mask=given[3])
-        call = view.kept(name).call
-        assert call.query is not None, "our own layers show their queries and keys"
-        assert call.key is not None, "our own layers show their queries and keys"
-        weights = attention_weights(call.query, call.key, lse=call.lse, **call.masking).mean(1).cpu()
+        with torch.inference_mode():
+            weights = (
+                _recurrent_weights(model, *given)
+                if isinstance(model, RecurrentTranslator)
+                else _layer_weights(model, f"decoder.layer.{layer}.cross_attention", *given)
+            ).cpu()
         found += [weights[at, : len(targets[index]), : len(sources[index])] for at, index in enumerate(batch)]
     return [found[place] for place in inverse]
+
+
+def _layer_weights(
+    model: Transformer, name: str, source: Tensor, target: Tensor, mask: Tensor, target_mask: Tensor
+) -> Tensor:
+    with watch(model, ["entropy"], layers=[name], keep=[name]) as view:
+        context = model.encode(source, mask)
+        model.decode(target, context, attention_mask=mask, decoder_attention_mask=target_mask)
+    call = view.kept(name).call
+    assert call.query is not None, "our own layers show their queries and keys"
+    assert call.key is not None, "our own layers show their queries and keys"
+    return attention_weights(call.query, call.key, lse=call.lse, **call.masking).mean(1)
+
+
+def _recurrent_weights(
+    model: RecurrentTranslator, source: Tensor, target: Tensor, mask: Tensor, target_mask: Tensor
+) -> Tensor:
+    """Hear what each step of the decoder asks, and ask all of it once more for the weights."""
+    layer, memory, asked = model.decoder.cross_attention, model.begin(source, mask), []
+    assert layer is not None, "alignment_layer refused a model that does not attend"
+    hearing = layer.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[0]))
+    try:
+        model.decode(target, memory, target_mask)
+    finally:
+        hearing.remove()
+    return layer.weights(torch.cat(asked, 1), memory.context, key_padding_mask=memory.padding)
 
 
 def sparse_alignments(

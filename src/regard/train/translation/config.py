@@ -78,8 +78,20 @@ class PairsConfig(Settings):
 
 
 class TranslatorModel(Settings):
-    """The encoder–decoder and its vocabulary."""
+    """The encoder–decoder and its vocabulary: a Transformer, or a recurrent network of its parameter count."""
 
+    architecture: Literal["transformer", "gru", "lstm"] = "transformer"
+    recurrent_layers: int = Field(1, ge=1, description="layers of either side of a recurrent network")
+    hidden_dim: int | None = Field(
+        None,
+        ge=1,
+        description="width of a recurrent network's state; if not given, the one that makes as many parameters as the "
+        "Transformer of these sizes has",
+    )
+    attention: Literal["additive", "none"] = Field(
+        "additive",
+        description="how a recurrent network looks back: at each word of the source, or at one vector of all",
+    )
     tokens: Literal["subwords", "words"] = Field(
         "subwords", description="byte-pair tokens, or whole words where the language is made of tokens"
     )
@@ -102,6 +114,12 @@ class TranslatorModel(Settings):
             raise ValueError(
                 f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
             )
+        if self.architecture == "transformer":
+            for name in ("hidden_dim", "attention", "recurrent_layers"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"model.{name} belongs to a recurrent network; leave it out or set model.architecture"
+                    )
         return self
 
 

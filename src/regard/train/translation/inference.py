@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from regard._errors import RecordError
 from regard.data import Tokenizer, load_tokenizer
-from regard.models import Transformer, load_transformer
 from regard.records import Run
 from regard.train.translation.config import PairsConfig, TranslatorConfig, WritingConfig
+from regard.train.translation.model import TranslationNetwork, open_translator
 from regard.train.translation.writing import write_texts
 
 __all__ = ["Translator"]
@@ -27,7 +27,9 @@ class Translator:
         data: what it was trained on; longer texts are cut as they were there.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, writing: WritingConfig, data: PairsConfig) -> None:
+    def __init__(
+        self, model: TranslationNetwork, tokenizer: Tokenizer, *, writing: WritingConfig, data: PairsConfig
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.writing = writing
@@ -46,7 +48,7 @@ class Translator:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
         config = TranslatorConfig.model_validate(run.info.config)
         folder = run.folder / "model"
-        return cls(load_transformer(folder), load_tokenizer(folder), writing=config.write, data=config.data)
+        return cls(open_translator(folder), load_tokenizer(folder), writing=config.write, data=config.data)
 
     def translate(
         self,

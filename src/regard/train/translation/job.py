@@ -10,23 +10,29 @@ from torch import nn
 
 from regard._errors import ArgumentError
 from regard.data import ParallelTexts, Tokenizer, train_subwords, word_tokenizer
-from regard.evaluate import LEXICON, Lexicon, Written, score_translations
-from regard.models import Transformer, TransformerConfig, load_transformer, save_transformer
-from regard.records import Run
+from regard.evaluate import LEXICON, Lexicon, Written, row_values, score_translations
+from regard.records import Checks, Run
 from regard.train.job import Job
 from regard.train.progress import Progress
 from regard.train.translation.config import TranslatorConfig, TranslatorModel
 from regard.train.translation.corpus import PairsCorpus, build_pairs
+from regard.train.translation.model import (
+    TranslationNetwork,
+    new_translator,
+    open_translator,
+    save_translator,
+    translator_name,
+)
 from regard.train.translation.task import TranslatorTask
 from regard.train.translation.writing import write_texts
 
-__all__ = ["TranslatorJob", "new_translator"]
+__all__ = ["TranslatorJob"]
 
 _SCORES = {"subwords": ("bleu", "chrf", "bleu_lower"), "words": ("exact_match", "token_accuracy")}
 """Kind of tokens -> what is counted: nearness for texts that people write, equality for languages made of tokens."""
 
 
-class TranslatorJob(Job[TranslatorConfig, Transformer]):
+class TranslatorJob(Job[TranslatorConfig, TranslationNetwork]):
     """Trains an encoder–decoder from scratch on pairs of texts; see ``Job``."""
 
     contenders = f"the model, {LEXICON}"
@@ -45,29 +51,31 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
         )
         return self._corpus.audit
 
-    def _model_name(self) -> str:
-        model = self._config.model
-        layers = f"{model.num_encoder_layers} + {model.num_decoder_layers} layers"
-        return f"Transformer from scratch ({layers}, width {model.embed_dim})"
+    def check(self) -> Checks | None:
+        """Prove the laws of attention on a Transformer; those of a recurrent network are others."""
+        return super().check() if self._config.model.architecture == "transformer" else None
 
-    def _new_model(self) -> Transformer:
+    def _model_name(self) -> str:
+        return translator_name(self._config.model)
+
+    def _new_model(self) -> TranslationNetwork:
         tokenizer = self._ready().tokenizer
         ids = {"pad_id": tokenizer.pad_id, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
         return new_translator(self._config, vocab_size=tokenizer.vocab_size, **ids)
 
-    def _load_model(self, folder: Path) -> Transformer:
-        return load_transformer(folder).to(self._hardware.device)
+    def _load_model(self, folder: Path) -> TranslationNetwork:
+        return open_translator(folder).to(self._hardware.device)
 
-    def _save_model(self, model: Transformer, folder: Path) -> None:
-        save_transformer(model, folder)
+    def _save_model(self, model: TranslationNetwork, folder: Path) -> None:
+        save_translator(model, folder)
         self._ready().tokenizer.save(folder)
 
-    def _task(self, model: Transformer) -> TranslatorTask:
+    def _task(self, model: TranslationNetwork) -> TranslatorTask:
         return TranslatorTask(
             model, self._ready(), optim=self._config.optim, seed=self._config.seed, hardware=self._hardware
         )
 
-    def _score(self, model: Transformer) -> dict[str, Any]:
+    def _score(self, model: TranslationNetwork) -> dict[str, Any]:
         corpus, task = self._ready(), self._config
         train, test = (corpus.splits[name].pairs for name in ("train", "test"))
         ours = self._written(model.eval(), test)
@@ -79,13 +87,24 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
         self._run.write(
             "translations", [{"source": source, "reference": ref, "written": text} for source, ref, text in lines]
         )
-        return score_translations(test.target, [ours, baseline], metrics=_SCORES[task.model.tokens], seed=task.seed)
+        metrics = _SCORES[task.model.tokens]
+        if metrics[0] == "exact_match":  # of the first metrics the one that is a mean over rows
+            right = {
+                one.name: (
+                    [a.split() == b.split() for a, b in zip(one.texts, test.target, strict=True)],
+                    [1] * len(test),
+                )
+                for one in (ours, baseline)
+            }
+            lengths = [len(text.split()) for text in test.source]
+            self._run.write("rows", row_values("exact_match", right, lengths=lengths))
+        return score_translations(test.target, [ours, baseline], metrics=metrics, seed=task.seed)
 
     def _checked(self, folder: Path) -> tuple[nn.Module, str]:
         origin = f"from regard.models import load_transformer\nload_transformer({str(folder)!r})"
-        return load_transformer(folder), origin
+        return open_translator(folder), origin
 
-    def _written(self, model: Transformer, pairs: ParallelTexts) -> Written:
+    def _written(self, model: TranslationNetwork, pairs: ParallelTexts) -> Written:
         writing, data = self._config.write, self._config.data
         self._progress.start("translating", len(pairs))
         done = 0
@@ -131,21 +150,3 @@ class TranslatorJob(Job[TranslatorConfig, Transformer]):
 def _learn(model: TranslatorModel) -> Callable[[Sequence[str]], Tokenizer]:
     """Return what makes the vocabulary; the same texts give the same one, so a run that goes on has it again."""
     return word_tokenizer if model.tokens == "words" else partial(train_subwords, vocab_size=model.vocab_size)
-
-
-def new_translator(config: TranslatorConfig, *, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> Transformer:
-    """Return the model before its first step.
-
-    Args:
-        config: the recipe.
-        vocab_size: token ids of both sides.
-        pad_id: id of the padding token.
-        bos_id: id of the token that begins a text.
-        eos_id: id of the token that ends it.
-    """
-    sizes = config.model.model_dump(exclude={"tokens", "vocab_size"})
-    # A model writes behind the token that begins: one more than the texts that it learnt from.
-    max_len = max(2 * config.data.max_len + 64, config.data.longest_source)
-    return Transformer(
-        TransformerConfig(**sizes, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
-    )

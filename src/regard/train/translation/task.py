@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regard.data import PairBatches, Tokenizer, collate
-from regard.models import Transformer
 from regard.train.groups import decayed_groups
 from regard.train.hardware import Hardware
 from regard.train.loop import BatchLoss
 from regard.train.translation.config import TranslatorOptim
 from regard.train.translation.corpus import EncodedPairs, PairsCorpus
+from regard.train.translation.model import TranslationNetwork
 
 __all__ = ["TranslatorTask"]
 
@@ -33,7 +33,7 @@ class TranslatorTask:
     """
 
     def __init__(
-        self, model: Transformer, corpus: PairsCorpus, *, optim: TranslatorOptim, seed: int, hardware: Hardware
+        self, model: TranslationNetwork, corpus: PairsCorpus, *, optim: TranslatorOptim, seed: int, hardware: Hardware
     ) -> None:
         self.model = model.to(hardware.device)
         self._tokenizer: Tokenizer = corpus.tokenizer

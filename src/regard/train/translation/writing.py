@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from regard.data import Encoded, Tokenizer, collate, encode_with_contexts, sorted_batches
-from regard.models import Transformer
 from regard.models.generation import beam_search
 from regard.train.translation.config import WritingConfig
+from regard.train.translation.model import TranslationNetwork
 
 __all__ = ["WrittenTokens", "write_texts", "write_tokens"]
 
@@ -30,7 +30,7 @@ class WrittenTokens:
 
 
 def write_texts(
-    model: Transformer,
+    model: TranslationNetwork,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
@@ -58,7 +58,7 @@ def write_texts(
 
 
 def write_tokens(
-    model: Transformer,
+    model: TranslationNetwork,
     sources: Encoded,
     *,
     writing: WritingConfig,
