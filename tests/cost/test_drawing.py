@@ -1,5 +1,6 @@
 """A drawing is one well-formed SVG that says in words what it shows."""
 
+import itertools
 from xml.etree import ElementTree
 
 import pytest
@@ -52,3 +53,16 @@ def test_an_axis_shorter_than_a_decade_still_has_ticks(low, high):
     svg = draw_curves([Curve(name="a", x=[1, 100], y=[low, high])], title="t", y_label="y")
 
     assert svg.count('class="g"') >= 3
+
+
+def test_even_axes_show_what_is_below_zero():
+    root = ElementTree.fromstring(
+        draw_curves([Curve(name="wave", x=[-2, -1, 0, 1], y=[-1, 0, 1, 0])], title="t", y_label="y", log=False)
+    )
+
+    [line] = root.iter(f"{NAMESPACE}polyline")
+    points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+    gaps = [after[0] - before[0] for before, after in itertools.pairwise(points)]
+    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.2)
+    assert points[1][1] == points[3][1] == pytest.approx((points[0][1] + points[2][1]) / 2, abs=0.1)
+    assert "-1" in [one.text for one in root.iter(f"{NAMESPACE}text")]

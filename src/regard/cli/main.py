@@ -15,6 +15,7 @@ from regard.cli import (
     compare,
     demo,
     doctor,
+    forecast,
     generate,
     inspect,
     plan,
@@ -50,6 +51,7 @@ inspect.register(app)
 predict.register(app)
 generate.register(app)
 translate.register(app)
+forecast.register(app)
 book.register(app)
 watch.register(app)
 check.register(app)

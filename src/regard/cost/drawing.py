@@ -1,4 +1,4 @@
-"""Curves of cost against length as one SVG file: both axes logarithmic, so that a power law is a straight line."""
+"""Curves as one SVG file: both axes logarithmic, where a power law is a straight line, or both even."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,13 @@ _STYLE = (
     ".g{stroke:#d9dee4}.b{stroke:#616e7c}.m{stroke:#616e7c;stroke-dasharray:4 4}.l{fill:none;stroke-width:2.2}"
     "@media(prefers-color-scheme:dark){text{fill:#e4e7eb}.q{fill:#9aa5b1}.g{stroke:#3a4450}.b,.m{stroke:#9aa5b1}}"
 )
+_MOST_DOTS = 64
 _SHORT = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A curve through points that are above 0; ``dashed`` for what was not measured.
+    """A curve through points; ``dashed`` for what was not measured.
 
     ``low`` and ``high`` are the ends of an interval around each point, drawn as a band; either both or none.
     """
@@ -51,18 +52,20 @@ def draw_curves(
     y_label: str,
     x_label: str = "length in tokens",
     marks: Sequence[Mark] = (),
+    log: bool = True,
 ) -> str:
-    """Return an SVG of ``curves`` over what ``x_label`` says.
+    """Return an SVG of ``curves`` over what ``x_label`` says, with logarithmic axes unless ``log`` is False.
 
     Raises:
-        ArgumentError: no point above 0 to draw.
+        ArgumentError: no point to draw; on logarithmic axes, none above 0.
     """
-    drawn = [_positive(curve) for curve in curves]
+    drawn = [_positive(curve) for curve in curves] if log else list(curves)
     drawn = [curve for curve in drawn if curve.x]
     if not drawn:
-        raise ArgumentError("A drawing needs a curve with a point above 0, got none.")
-    x = _Axis([value for curve in drawn for value in curve.x], _LEFT, _WIDTH - _RIGHT)
-    y = _Axis([value for curve in drawn for value in (*curve.y, *curve.low, *curve.high)], _HEIGHT - _BOTTOM, _TOP)
+        raise ArgumentError(f"A drawing needs a curve with a point{' above 0' if log else ''}, got none.")
+    axis = _Axis if log else _EvenAxis
+    x = axis([value for curve in drawn for value in curve.x], _LEFT, _WIDTH - _RIGHT)
+    y = axis([value for curve in drawn for value in (*curve.y, *curve.low, *curve.high)], _HEIGHT - _BOTTOM, _TOP)
     shown = [mark for mark in marks if x.low <= mark.x <= x.high]
     parts = [_grid(x, y), *(_marked(mark, x, number) for number, mark in enumerate(shown)), *_lines(drawn, x, y)]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
@@ -121,9 +124,29 @@ class _Axis:
         inside = [f * 10.0**power for power in powers for f in factors if self.low <= f * 10.0**power <= self.high]
         if len(inside) >= 3:
             return inside[:: math.ceil(len(inside) / 9)]
-        power = 10.0 ** math.floor(math.log10((self.high - self.low) / 3))
-        step = max(f * power for f in (1, 2, 5) if f * power <= (self.high - self.low) / 3)
-        return [number * step for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return _even_steps(self.low, self.high)
+
+
+class _EvenAxis(_Axis):
+    """From values to points in proportion, with ticks at even steps."""
+
+    def __init__(self, values: Sequence[int | float], start: int | float, end: int | float) -> None:
+        super().__init__(values, start, end)
+        if self.high <= self.low:
+            self.low, self.high = self.low - 1, self.low + 1
+
+    def __call__(self, value: int | float) -> float:
+        return self._start + (value - self.low) / (self.high - self.low) * (self._end - self._start)
+
+    def ticks(self) -> list[float]:
+        return _even_steps(self.low, self.high)
+
+
+def _even_steps(low: int | float, high: int | float) -> list[float]:
+    """Return three to eight round numbers in between."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = max(factor * power for factor in (1, 2, 5) if factor * power <= (high - low) / 3)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _positive(curve: Curve) -> Curve:
@@ -170,7 +193,8 @@ def _lines(curves: Sequence[Curve], x: _Axis, y: _Axis) -> list[str]:
             parts.append(f'<polygon fill="{colour}" fill-opacity="0.15" points="{band}"/>')
         dashes = ' stroke-dasharray="6 4"' if curve.dashed else ""
         parts.append(f'<polyline class="l" stroke="{colour}"{dashes} points="{line}"/>')
-        parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colour}"/>' for across, down in points]
+        dots = points if len(points) <= _MOST_DOTS else []
+        parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colour}"/>' for across, down in dots]
         across, down = points[-1]
         to_label = f'x1="{across + 4:.1f}" x2="{end + 12:g}" y1="{down:.1f}" y2="{height:.1f}"'
         parts.append(f'<line stroke="{colour}" {to_label}/>')

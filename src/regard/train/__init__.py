@@ -9,6 +9,7 @@ from regard.train.classification.config import ClassifierConfig
 from regard.train.classification.inference import Classifier
 from regard.train.config import JobConfig, OptimConfig, WatchConfig
 from regard.train.forecasting.config import ForecastingConfig
+from regard.train.forecasting.inference import Forecast, TrainedForecaster
 from regard.train.hardware import Hardware, choose_hardware
 from regard.train.job import Job
 from regard.train.jobs import make_job
@@ -31,6 +32,7 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Fit",
+    "Forecast",
     "ForecastingConfig",
     "Hardware",
     "Job",
@@ -42,6 +44,7 @@ __all__ = [
     "Recipe",
     "Silent",
     "Task",
+    "TrainedForecaster",
     "Translator",
     "TranslatorConfig",
     "WatchConfig",

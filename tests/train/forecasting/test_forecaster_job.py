@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from regard import RegardError
+from regard.data import load_series
 from regard.diagnose import diagnose
 from regard.models import load_forecaster
 from regard.readiness import judge
 from regard.records import Run
-from regard.train import RECIPES, configure, make_job
+from regard.train import RECIPES, TrainedForecaster, configure, make_job
+from regard.train.forecasting.inference import error_band
 from regard.viewer import write_report
 
 
@@ -140,3 +143,52 @@ def test_recipe_needs_a_path_and_survives_json() -> None:
 def test_wrong_settings_are_named(path: Path, wrong: str, message: str) -> None:
     with pytest.raises(RegardError, match=message):
         configure("forecaster", settings(path, wrong))
+
+
+def test_the_trained_forecaster_says_what_the_job_said(run: Run, path: Path, tmp_path: Path) -> None:
+    """A file that ends where a test window begins gets the forecast of that window; the wave goes on as it does."""
+    lines = path.read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut.csv"
+    cut.write_text("".join(lines[: 1 + 440]))
+    forecaster = TrainedForecaster.open(Run.open(run.folder))
+
+    found = forecaster.forecast(forecaster.load(cut))
+
+    truth = load_series(path)
+    assert found.times.tolist() == truth.times[440:452].tolist()
+    assert found.values.shape == found.low.shape == found.high.shape == (12, 2)
+    assert (found.low < found.high).all()
+    scaled = forecaster.scaler.apply(truth.values[392:440])
+    again = forecaster.model(torch.from_numpy(scaled.astype(np.float32))[None])[0].detach().double().numpy()
+    np.testing.assert_allclose(found.values, forecaster.scaler.undo(again), rtol=1e-5)
+
+
+def test_the_band_holds_most_of_the_test(run: Run) -> None:
+    [model] = [one for one in run.read("metrics")["models"] if one["kind"] == "model"]
+
+    assert 0.6 < model["details"]["band_coverage"] < 0.95  # 0.8 of the errors in validation
+
+
+def test_a_band_is_the_middle_of_the_errors() -> None:
+    errors = np.arange(101.0)[:, None, None] * np.array([1.0, -1.0])
+
+    np.testing.assert_allclose(error_band(np.zeros((101, 1, 2)), errors), [[[10.0, -90.0]], [[90.0, -10.0]]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[:30], "A forecast reads 48 rows, got 29"),
+        (lambda lines: [lines[0], *lines[1::2]], "must be 3,600 apart.*got distances of 7,200"),
+        (lambda lines: ["date,north,east\n", *lines[1:]], "south"),
+    ],
+)
+def test_a_file_that_cannot_be_forecast_is_refused(
+    run: Run, path: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    file = tmp_path / "file.csv"
+    file.write_text("".join(change(lines)))
+    forecaster = TrainedForecaster.open(Run.open(run.folder))
+    with pytest.raises(RegardError, match=message):
+        forecaster.forecast(forecaster.load(file))

@@ -1,5 +1,6 @@
 """The job of a forecaster."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,6 +39,7 @@ from regard.models import (
 from regard.records import Checks, Run, write_json
 from regard.train.forecasting.config import ForecasterModel, ForecastingConfig
 from regard.train.forecasting.dataset import SeriesData, build_series
+from regard.train.forecasting.inference import error_band
 from regard.train.forecasting.task import ForecastTask
 from regard.train.job import Job
 from regard.train.progress import Progress
@@ -83,7 +85,10 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
         save_forecaster(model, folder)
         data = self._ready()
         scale = {"mean": data.scaler.mean.tolist(), "scale": data.scaler.scale.tolist()}
-        write_json(folder / "series.json", {"channels": data.series.names, "step": data.series.step, **scale})
+        windows = data.windows["validation"]
+        band = error_band(self._task(model).predict(windows), windows.targets(np.arange(len(windows))))
+        content = {"channels": data.series.names, "step": data.series.step, **scale, "error_band": band.tolist()}
+        write_json(folder / "series.json", content)
 
     def _task(self, model: Forecaster) -> ForecastTask:
         config = self._config
@@ -101,8 +106,12 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
 
         began = time.perf_counter()
         forecast = self._task(model).predict(windows)
-        seconds = round(time.perf_counter() - began, 2)
-        add(self._model_name(), "model", forecast, parameters=count_parameters(model), seconds=seconds)
+        details = {
+            "parameters": count_parameters(model),
+            "seconds": round(time.perf_counter() - began, 2),
+            "band_coverage": self._coverage(forecast, truth),
+        }
+        add(self._model_name(), "model", forecast, **details)
         self._progress.say("Fitting the linear map …")
         linear = fit_linear_map(lambda: _parts(data.windows["train"]), lambda: _parts(data.windows["validation"]))
         inputs = windows.inputs(np.arange(len(windows))).astype(np.float64)
@@ -114,6 +123,12 @@ class ForecasterJob(Job[ForecastingConfig, Forecaster]):
         block_len = min(2 * windows.horizon, len(windows))
         self._run.write("rows", rows_of_sums(FORECAST_METRICS[0], rows, block_len=block_len))
         return score_forecasts(rows, block_len=block_len)
+
+    def _coverage(self, forecast: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
+        """Return the share of the test values that lie within the band that validation gave."""
+        content = json.loads((self._run.folder / "model" / "series.json").read_text(encoding="utf-8"))
+        low, high = np.array(content["error_band"])
+        return float(((truth - forecast >= low) & (truth - forecast <= high)).mean())
 
     def _checked(self, folder: Path) -> tuple[nn.Module, str]:
         """Return the encoder of the patches, whose outputs are one vector per patch, which the laws speak of."""
