@@ -35,7 +35,8 @@ typedef float Vec __attribute__((vector_size(kWidth * 4)));
 typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t Bits __attribute__((vector_size(kWidth * 4)));
 typedef float LooseVec __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
-typedef uint32_t LooseBits __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
+// Pairs of bfloat16, which begin at any of them: a row of an odd width leaves the next one between two words.
+typedef uint32_t LooseBits __attribute__((vector_size(kWidth * 4), aligned(2), may_alias));
 
 #define REGARD_INLINE static inline __attribute__((always_inline))
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from regard._errors import ArgumentError, UnsupportedError
-from regard.cost import Part, Phase, count
+from regard.cost import Holding, Part, Phase, count
 from regard.modules import AdditiveAttention, FeedForward, MultiHeadAttention, ResidualAttention
 
 
@@ -234,3 +234,20 @@ def test_table_and_json_say_the_same(layer):
     assert found.to_dict()["flops"] == found.flops == sum(p["flops"] for p in found.to_dict()["parts"].values())
     assert "attention core" in str(found)
     assert f"{found.flops / 1e6:,.2f}" in str(found)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_recurrent_layer_keeps_its_gates_and_cells_for_the_way_back(num_layers):
+    """oneDNN keeps five numbers for each of a state, in a buffer that shapes alone do not tell of."""
+    x = torch.zeros(4, 64, 32, requires_grad=True)
+    states = 4 * 64 * 32 * 4
+
+    model = nn.LSTM(32, 32, num_layers, batch_first=True)
+    trained = count(model, x, backward=True)
+    with torch.no_grad():
+        used = count(model, x)
+
+    kept = num_layers * (5 + 1) * states  # with the states themselves
+    assert trained.at_peak[Holding.ACTIVATIONS] >= kept
+    assert trained.peak_bytes > kept + 9 * states
+    assert used.peak_bytes < 6 * states

@@ -45,15 +45,15 @@ class Footprint:
         self._forget = forget
         self._held: dict[int, tuple[Holding, int]] = {}
         self._alive: dict[int, weakref.ref[object]] = {}
-        self._total = 0
+        self._total = self._stays = 0
 
-    def see(self, tensor: Tensor, holding: Holding) -> None:
-        """Count the memory of ``tensor`` until it is given back; what is counted already stays as it is."""
+    def see(self, tensor: Tensor, holding: Holding, num_bytes: int | None = None) -> None:
+        """Count the memory of ``tensor``, or ``num_bytes`` for it, until it is given back; what is counted stays."""
         key = storage_key(tensor)
         if key in self._held:
             return
         storage = tensor.untyped_storage()
-        size = storage.nbytes()
+        size = storage.nbytes() if num_bytes is None else num_bytes
         self._held[key] = holding, size
         self._alive[key] = weakref.ref(storage, partial(self._end, key))
         self.live[holding] += size
@@ -68,8 +68,13 @@ class Footprint:
             self.live[before] -= size
             self.live[holding] += size
 
-    def mark(self, operator: str, workspace: int = 0) -> None:
-        """Compare with the peak, while ``operator`` runs and uses ``workspace`` bytes that nobody sees."""
+    def mark(self, operator: str, workspace: int = 0, stays: int = 0) -> None:
+        """Compare with the peak, while ``operator`` runs and uses ``workspace`` bytes that nobody sees.
+
+        Of those, ``stays`` remain with the process when they are freed, for the next one that uses a workspace.
+        """
+        self._stays = max(self._stays, stays)
+        workspace = max(workspace, self._stays)
         if self._total + workspace > self.peak:
             self.peak = self._total + workspace
             self.at_peak = {**self.live, Holding.WORKSPACE: workspace}

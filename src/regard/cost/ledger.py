@@ -30,7 +30,7 @@ from regard.cost.owners import Owners, storage_key
 from regard.cost.parts import Part, Phase
 from regard.cost.products import FACTORS, product_flops
 from regard.cost.tags import CONSTANT, INPUT, Kind, Tag, joined
-from regard.cost.workspace import workspace_bytes
+from regard.cost.workspace import kept_bytes, staying_bytes, workspace_bytes
 from regard.functional import taps
 from regard.observe.frames import calling_module
 
@@ -164,8 +164,11 @@ class Ledger(TorchDispatchMode):
     ) -> None:
         namespace, _, name = func._schema.name.partition("::")
         backward = in_backward()
+        arguments = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | dict(kwargs)
         for tensor in made:
-            self.footprint.see(tensor, self._holding(read, backward))
+            # oneDNN's buffer of a recurrent layer, imagined as empty and really for the most part untouched
+            kept = kept_bytes(name, arguments) if name == "mkldnn_rnn_layer" and tensor.dtype == torch.uint8 else None
+            self.footprint.see(tensor, self._holding(read, backward), kept)
         known = {storage_key(tensor) for tensor in read if _has_storage(tensor)}
         if made and not func._schema.is_mutable and all(storage_key(tensor) in known for tensor in made):
             if backward and name == "detach" and backward_number() == _ADDING:
@@ -178,7 +181,6 @@ class Ledger(TorchDispatchMode):
                 self._by_node.setdefault(forward_number(), self._whole)
             self.footprint.mark(f"{namespace}.{name}")
             return
-        arguments = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | dict(kwargs)
         phase = self._phase(tags, read, func, backward)
         operation = Operation(
             operator=f"{namespace}.{name}",
@@ -189,7 +191,7 @@ class Ledger(TorchDispatchMode):
             moved_bytes=_bytes(read) + _bytes(made),
         )
         self.operations.append(operation)
-        self.footprint.mark(operation.operator, workspace_bytes(name, arguments))
+        self.footprint.mark(operation.operator, workspace_bytes(name, arguments), staying_bytes(name))
         if phase == Phase.FORWARD:
             tag = self._forward(func, name, args, kwargs, arguments, read, tags, result)
             if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
@@ -304,7 +306,7 @@ class Ledger(TorchDispatchMode):
         work = work_by_blocks(kernel.removesuffix(" backward"), arguments, operation.module)
         operation.flops, operation.needed = work.backward_flops if backward else work.forward_flops
         tag = self._classifier.attend([self._tag(tensor) for tensor in taken[:3]])
-        self.footprint.mark(operation.operator, workspace_bytes(kernel, arguments))
+        self.footprint.mark(operation.operator, workspace_bytes(kernel, arguments), staying_bytes(kernel))
         began = time.perf_counter()
         try:
             yield
