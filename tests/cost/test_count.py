@@ -250,4 +250,4 @@ def test_a_recurrent_layer_keeps_its_gates_and_cells_for_the_way_back(num_layers
     kept = num_layers * (5 + 1) * states  # with the states themselves
     assert trained.at_peak[Holding.ACTIVATIONS] >= kept
     assert trained.peak_bytes > kept + 9 * states
-    assert used.peak_bytes < 6 * states
+    assert used.peak_bytes < 8 * states
