@@ -91,7 +91,7 @@ class Outcome:
     cpu_seconds: float
     tokens: int
     peak_bytes: int | None
-    looks: list["Look"] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
