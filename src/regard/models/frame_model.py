@@ -27,10 +27,10 @@ _ROTARY_BASE = 10_000.0
 class FrameModel(nn.Module):
     """Frames are joined to patches and projected, read by a Transformer or a recurrent network, and averaged.
 
-    A frame is what a microphone, a sensor or a camera gave at one moment, already numbers: cepstral coefficients, an
-    acceleration. With ``architecture`` "gru" or "lstm" a recurrent network reads the same patches both ways. The mean is
-    over real patches, and padding, wherever it stands and whatever it holds, changes no output. Attention layers are
-    called ``encoder.layer.<n>.attention``.
+    A frame is what a microphone or a sensor gave at one moment, already numbers: cepstral coefficients, an
+    acceleration. With ``architecture`` "gru" or "lstm" a recurrent network reads the same patches both ways. The mean
+    is over real patches, and padding, wherever it stands and whatever it holds, changes no output. Attention layers
+    are called ``encoder.layer.<n>.attention``.
 
     Args:
         config: sizes and rates.

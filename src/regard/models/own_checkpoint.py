@@ -1,6 +1,7 @@
-"""Recurrent networks, forecasters and models of frames in folders: ``config.json`` and ``model.safetensors`` under our own names.
+"""Our own architectures in folders: ``config.json`` and ``model.safetensors`` under our own names.
 
-No other software has these architectures in this form, so there are no names to follow.
+These are recurrent networks, forecasters and models of frames. No other software has them in this form, so there are
+no names to follow.
 """
 
 from collections.abc import Callable, Mapping
