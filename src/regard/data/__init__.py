@@ -17,6 +17,7 @@ from regard.data.book_source import BookColumns, SourceSegment, book_digest, is_
 from regard.data.characters import character_tokenizer
 from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
+from regard.data.frame_audit import audit_sequences
 from regard.data.frame_sequences import FrameSequences, split_sequences
 from regard.data.frame_table import load_frame_table
 from regard.data.gguf_tokens import load_gguf_tokenizer
@@ -85,6 +86,7 @@ __all__ = [
     "WindowBatches",
     "audit",
     "audit_parallel",
+    "audit_sequences",
     "book_digest",
     "character_tokenizer",
     "collate",

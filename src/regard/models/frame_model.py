@@ -125,7 +125,8 @@ def _real_in_front(
 
 def _of_patches(keep: Bool[Tensor, "batch len"], patch_len: int) -> Bool[Tensor, "batch patches"]:
     """Return which patches hold a real frame."""
-    return F.pad(keep, (0, -keep.shape[1] % patch_len)).unflatten(1, (-1, patch_len)).any(2)
+    found: Tensor = F.pad(keep, (0, -keep.shape[1] % patch_len)).unflatten(1, (-1, patch_len)).any(2)
+    return found
 
 
 def _mean(
@@ -134,7 +135,8 @@ def _mean(
     """Return the mean over the real patches."""
     if keep is None:
         return hidden.mean(1)
-    return hidden.masked_fill(~keep[:, :, None], 0.0).sum(1) / keep.sum(1, keepdim=True)
+    total: Tensor = hidden.masked_fill(~keep[:, :, None], 0.0).sum(1)
+    return total / keep.sum(1, keepdim=True)
 
 
 def _layer(config: FrameConfig) -> ResidualAttention:

@@ -67,7 +67,8 @@ def _row(name: str, split: dict[str, Any]) -> dict[str, str]:
 
 def _leaks(leaks: dict[str, list[dict[str, Any]]]) -> list[dict[str, str | bool]]:
     found: list[dict[str, str | bool]] = []
-    for kind, told in (("exact", "word for word"), ("near", "nearly")):
+    exact = "word for word" if leaks.get("near") is not None else "value for value"
+    for kind, told in (("exact", exact), ("near", "nearly")):
         for entry in leaks.get(kind, []):
             first, second = entry["splits"]
             examples = "; ".join(" = ".join(str(row) for row in pair) for pair in entry.get("examples", [])[:3])
