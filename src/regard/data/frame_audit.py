@@ -93,8 +93,10 @@ def _shift(pair: tuple[str, str], counts: Mapping[str, Mapping[str, int]]) -> di
 def _summary(splits: _Splits, rows: Mapping[str, Any], exact: list[dict[str, Any]]) -> Iterator[str]:
     train = next(iter(splits.values()))
     sizes = ", ".join(f"{name} {split['num_rows']:,}" for name, split in rows.items())
-    channels = ", ".join(train.channels[:12]) + (" and more" if len(train.channels) > 12 else "")
-    yield f"Sequences: {sizes}; {len(train.channels)} channels: {channels}."
+    channels = "1 channel" if len(train.channels) == 1 else f"{len(train.channels)} channels"
+    named = [name for name in train.channels[:12] if not name.startswith("channel ")]
+    told = f": {', '.join(named)}" + (" and more" if len(train.channels) > len(named) else "") if named else ""
+    yield f"Sequences: {sizes}; {channels}{told}."
     lengths = [length for one in splits.values() for length in one.lengths]
     yield f"Length: {min(lengths):,} to {max(lengths):,} frames, median {np.median(lengths):,.0f}; nothing is cut."
     if train.labels is not None:

@@ -35,9 +35,9 @@ TRAINING_MEAN = "training mean"
 
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # times the number of sequences
 
-_Features = Float[np.ndarray, "rows features"]
-_Outputs = Float[np.ndarray, "rows outputs"]
-_Labels = Int[np.ndarray, " rows"]
+_Features = Float[np.ndarray, "_rows features"]
+_Outputs = Float[np.ndarray, "_rows outputs"]
+_Labels = Int[np.ndarray, " _rows"]
 
 
 def mean_frames(frames: Sequence[npt.NDArray[np.floating]]) -> _Features:
@@ -153,12 +153,12 @@ def _scaled(train: _Features, rows: _Features) -> tuple[_Features, _Features]:
     return (train - mean) * factor, (rows - mean) * factor
 
 
-def _distances(rows: _Features, others: _Features) -> _Features:
+def _distances(rows: _Features, others: _Features) -> _Outputs:
     """Return the squared distance of each row from each of ``others``, a row at a time: no array of all features."""
     return np.stack([np.square(others - row).sum(1) for row in rows])
 
 
-def _named(name: str, scores: _Features, **details: Any) -> Predictions:
+def _named(name: str, scores: _Outputs, **details: Any) -> Predictions:
     return Predictions(
         name=name,
         kind="baseline",

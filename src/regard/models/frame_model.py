@@ -105,7 +105,8 @@ class FrameModel(nn.Module):
         embedded: Tensor = self.patches(whole.unflatten(1, (-1, self.config.patch_len)).flatten(2))
         if self.positions is None:
             return embedded
-        return embedded + self.positions(embedded.shape[1], device=embedded.device).to(embedded.dtype)
+        placed: Tensor = embedded + self.positions(embedded.shape[1], device=embedded.device).to(embedded.dtype)
+        return placed
 
 
 def _real_in_front(

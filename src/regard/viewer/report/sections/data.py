@@ -37,7 +37,8 @@ def _lengths(audit: dict[str, Any]) -> list[Figure]:
     if audit.get("max_len"):
         marks["cut at"] = audit["max_len"]
     lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
-    return [length_histogram(lengths, unit=first["unit"], marks=marks)]
+    rows = "sequences" if first["unit"] == "frames" else "documents"
+    return [length_histogram(lengths, unit=first["unit"], marks=marks, rows=rows)]
 
 
 def _labelled(line: str) -> tuple[str, str]:
