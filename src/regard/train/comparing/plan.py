@@ -19,7 +19,7 @@ BASELINES = "linear"
 
 _FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
 """A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
-_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "translator", "frames")
+_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "frames", "translator")
 _UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
 """Looking at attention would cost the model that has it."""
 

@@ -11,7 +11,7 @@ __all__ = ["CLASSIFICATION", "REGRESSION", "FramesConfig", "FramesData", "Frames
 
 CLASSIFICATION = "sequence classification"
 REGRESSION = "sequence regression"
-_OF_TABLES = ("sequence", "time", "channels", "group", "split")
+_OF_TABLES = ("time", "channels", "group", "split")
 
 
 class FramesData(Settings):
@@ -19,7 +19,7 @@ class FramesData(Settings):
 
     path: Path | None = Field(None, description=".ts file, or CSV, TSV or Parquet file with a row a frame")
     test_path: Path | None = Field(None, description="test file; without it a share of `path` is held out")
-    sequence: str | None = Field(None, description="column that names the sequence of a frame (tables)")
+    sequence: str = Field("sequence", description="column that names the sequence of a frame (tables)")
     label: str = Field(
         "label", description="column of the class or number, the same in all rows of a sequence (tables)"
     )
@@ -42,10 +42,6 @@ class FramesData(Settings):
     def _files_fit(self) -> "FramesData":
         if self.path is None:
             raise ValueError("data.path must name a .ts, CSV, TSV or Parquet file: --set data.path=FILE")
-        if self.is_table and self.sequence is None:
-            raise ValueError(
-                "data.sequence must name the column that tells sequences apart: --set data.sequence=COLUMN"
-            )
         given = [name for name in _OF_TABLES if getattr(self, name) is not None]
         if given and not self.is_table:
             raise ValueError(f"data.{given[0]} is a column of a table, got {self.path.name}; leave it out")

@@ -86,7 +86,6 @@ def read_sequences(config: FramesData, path: Path, *, target: str | None) -> Fra
     """
     if not config.is_table:
         return load_ts(path, target=target)
-    assert config.sequence is not None, "the config refuses a table without it"
     asks = target is not None
     return load_frame_table(
         path,
