@@ -6,7 +6,17 @@ from typing import Any
 from regard.records import Interval, ModelScore, Run
 from regard.viewer.report.charts import Whisker
 
-__all__ = ["best", "headlines", "interval_text", "is_lower_better", "models", "shown_metrics", "title", "whiskers"]
+__all__ = [
+    "best",
+    "digits_of",
+    "headlines",
+    "interval_text",
+    "is_lower_better",
+    "models",
+    "shown_metrics",
+    "title",
+    "whiskers",
+]
 
 _HEADLINES = ("accuracy", "macro_f1", "auc_roc")
 _NUM_HEADLINES = 3
@@ -45,13 +55,13 @@ def interval_text(interval: Interval | None) -> tuple[str, str]:
     """Return the value and its interval as text; a dash and the reason where it is undefined."""
     if interval is None or interval.value is None:
         return "–", (interval.note or "undefined") if interval else "not computed"
-    digits = _digits(abs(interval.value))
+    digits = digits_of(abs(interval.value))
     if interval.low is None or interval.high is None:
         return f"{interval.value:.{digits}f}", interval.note or ""
     return f"{interval.value:.{digits}f}", f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
 
 
-def _digits(size: float) -> int:
+def digits_of(size: float) -> int:
     """Return how many digits to show behind the point; below a hundredth, those that leave three that say something."""
     if size >= 10:
         return 2 if size < 100 else 1
