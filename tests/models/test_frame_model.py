@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import regard
 from regard import RegardError
 from regard.models import (
     FrameConfig,
@@ -104,16 +105,13 @@ def test_a_model_survives_its_folder(architecture, tmp_path):
     [
         (torch.zeros(2, 5, 4), None, r"frames must be \(batch, len, 3\)"),
         (torch.zeros(2, 0, 3), None, "at least one frame"),
-        (torch.zeros(2, 5, 3, dtype=torch.int64), None, "frames must be floats, got torch.int64"),
         (torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.bool), "must hold a real token, row 0"),
         (torch.zeros(2, 5, 3), torch.ones(2, 4, dtype=torch.bool), "must have the shape"),
     ],
 )
-@pytest.mark.filterwarnings("default")
 def test_wrong_inputs_are_refused(frames, mask, message):
-    call = getattr(FrameModel.forward, "__wrapped__", FrameModel.forward)
-    with pytest.raises(Exception, match=message):
-        call(made(), frames, mask)
+    with pytest.raises(RegardError, match=message):
+        made()(frames, mask)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +130,17 @@ def test_wrong_sizes_are_refused(changes, message):
         FrameConfig(**{"num_channels": 3, "num_outputs": 2, **changes})
     with pytest.raises(RegardError, match="no field colour"):
         FrameConfig.from_dict({"num_channels": 3, "num_outputs": 2, "colour": 1})
+
+
+def test_watching_changes_nothing_and_sees_every_layer():
+    model, frames = made(), torch.randn(3, 9, 3)
+    mask = torch.arange(9) < torch.tensor([[9], [4], [6]])
+    with torch.no_grad():
+        alone = model(frames, mask)
+        with regard.watch(model, ["entropy", "padding_mass"]) as view:
+            watched = model(frames, mask)
+
+    assert torch.equal(alone, watched)
+    assert {row["layer"] for row in view.table()} == {"encoder.layer.0.attention", "encoder.layer.1.attention"}
+    assert all(layer.seen for layer in view.coverage())
+    assert max(row["mean"] for row in view.table() if row["statistic"] == "padding_mass") == 0

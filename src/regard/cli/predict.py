@@ -32,9 +32,10 @@ def predict(
     """Ask the model of a run; one line a text or sequence: classes with their probabilities, or a number."""
     from regard._errors import ArgumentError
     from regard.records import Run
+    from regard.train.frames.config import CLASSIFICATION, REGRESSION
 
     opened = Run.open(run)
-    if opened.info.task.startswith("sequence "):
+    if opened.info.task in (CLASSIFICATION, REGRESSION):
         if file is None or texts:
             raise ArgumentError(
                 f"The model in {run} reads sequences of frames; give them as --file FILE, and no texts."
