@@ -318,6 +318,14 @@ def test_only_a_run_of_frames_is_asked(classes: Run, files: dict[str, Path], tmp
         predictor.read(one)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_table"),
+    [("a.ts", False), ("a.ts.gz", False), ("A.TS", False), ("a.csv", True), ("a.ts.csv.xz", True), ("a.v2.ts", False)],
+)
+def test_a_file_is_read_as_its_suffix_says(name: str, is_table: bool) -> None:
+    assert configure("frames", [f"data.path={name}"]).data.is_table == is_table  # type: ignore[attr-defined]
+
+
 def test_the_recipe_says_what_it_needs() -> None:
     assert RECIPES["frames"].needs == "data.path=FILE"
     assert [configure("frames", ["data.path=a.ts", f"model.target={one}"]).task for one in ("class", "number")] == [

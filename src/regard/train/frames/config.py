@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from regard.data.text_files import COMPRESSED
 from regard.train.config import JobConfig, Settings
 
 __all__ = ["CLASSIFICATION", "REGRESSION", "FramesConfig", "FramesData", "FramesModel"]
@@ -36,7 +37,12 @@ class FramesData(Settings):
     @property
     def is_table(self) -> bool:
         """Whether the files are tables, not ``.ts`` files."""
-        return self.path is not None and ".ts" not in [suffix.lower() for suffix in self.path.suffixes[-2:]]
+        if self.path is None:
+            return False
+        return [suffix for suffix in self.path.suffixes if suffix.lower() not in COMPRESSED][-1:] not in (
+            [".ts"],
+            [".TS"],
+        )
 
     @model_validator(mode="after")
     def _files_fit(self) -> "FramesData":
