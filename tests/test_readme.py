@@ -60,6 +60,11 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for hour in range(720)
     ]
     (folder / "load.csv").write_text("time,north,south\n" + "".join(f"{t},{a},{b}\n" for t, a, b in waves))
+    sweeps = [[f"{step * (1 - 2 * (n % 2)) + n * step % 7 / 9:.3f}" for step in range(5 + n % 4)] for n in range(60)]
+    (folder / "takes.ts").write_text(
+        "@problemName takes\n@univariate true\n@classLabel true rise fall\n@data\n"
+        + "".join(f"{','.join(sweep)}:{('rise', 'fall')[n % 2]}\n" for n, sweep in enumerate(sweeps))
+    )
     (folder / "texts.txt").write_text("the leaf number 7\n\nthe mill number 9\n")
     (folder / "novel.txt").write_text(" ".join(f"The {one[4:]}." for one, _ in pairs[:60]))
     verses = [(name, n) for name in ("Ada", "Ben", "Cleo", "Dan", "Eva", "Fay", "Gus", "Hal", "Ida") for n in range(60)]

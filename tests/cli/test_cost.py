@@ -106,6 +106,12 @@ def test_curves_measure_one_layer_by_chunks_and_threads(run, tmp_path):
         ("translator", ["data.path=a.tsv", "model.vocab_size=500"], "500 subwords"),
         ("translator", ["data.path=a.tsv", "model.tokens=words"], "2,000 words"),
         ("forecaster", ["data.path=a.csv"], "7 channels"),
+        ("frames", ["data.path=a.ts"], "7 channels, 256 frames a sequence and 8 labels"),
+        (
+            "frames",
+            ["data.path=a.ts", "model.target=number", "model.patch_len=8", "model.architecture=gru"],
+            "7 channels, 256 frames a sequence",
+        ),
     ],
 )
 def test_every_recipe_can_be_planned(run, recipe, settings, assumed):

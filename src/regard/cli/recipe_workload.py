@@ -14,6 +14,8 @@ from regard.train import ClassifierConfig, Hardware, JobConfig, choose_hardware,
 from regard.train.classification.model import new_classifier
 from regard.train.forecasting.config import ForecastingConfig
 from regard.train.forecasting.job import new_forecaster
+from regard.train.frames.config import FramesConfig
+from regard.train.frames.model import new_frame_model
 from regard.train.language.config import LanguageConfig
 from regard.train.language.model import new_language_model
 from regard.train.masked.config import MaskedConfig
@@ -24,13 +26,14 @@ from regard.train.translation.model import new_translator
 __all__ = ["workload_of_recipe"]
 
 # What the data decides and was not read yet; the numbers hardly matter.
-_LABELS, _CHARACTERS, _WORDS, _CHANNELS = 8, 100, 2000, 7
+_LABELS, _CHARACTERS, _WORDS, _CHANNELS, _FRAMES = 8, 100, 2000, 7, 256
 
 
 def workload_of_recipe(recipe: str, settings: Sequence[str]) -> Workload:
     """Return the step that ``recipe`` trains with, all its sequences as long as they may be.
 
-    What only the data can say is assumed, and said: 8 labels, 100 kinds of characters, 2,000 words, 7 channels.
+    What only the data can say is assumed, and said: 8 labels, 100 kinds of characters, 2,000 words, 7
+    channels, sequences of 256 frames.
 
     Raises:
         ArgumentError: as for ``configure``; a recipe that reads a file needs its path.
@@ -134,6 +137,23 @@ def _forecaster(config: ForecastingConfig, hardware: Hardware) -> dict[str, Any]
     return {"model": model, "inputs": inputs, "length": read, "fixed_length": True, "loss": loss} | said
 
 
+def _frames(config: FramesConfig, hardware: Hardware) -> dict[str, Any]:
+    classes = config.model.target == "class"
+    model = new_frame_model(config.model, num_channels=_CHANNELS, num_outputs=_LABELS if classes else 1)
+    patch = config.model.patch_len
+
+    def inputs(batch: int, length: int) -> Arguments:
+        return Arguments(positional=[torch.randn(batch, length * patch, _CHANNELS)])
+
+    def loss(result: Any, arguments: Arguments) -> Tensor:
+        if classes:
+            return F.cross_entropy(result.float(), torch.zeros(len(result), dtype=torch.int64))
+        return F.mse_loss(result.float(), torch.zeros_like(result, dtype=torch.float32))
+
+    said = _say(f"{_CHANNELS} channels, {_FRAMES} frames a sequence{f' and {_LABELS} labels' if classes else ''}")
+    return {"model": model, "inputs": inputs, "length": -(-_FRAMES // patch), "loss": loss} | said
+
+
 def _say(what: str) -> dict[str, str]:
     return {"assumed": f"The data is not read; it is taken to have {what}."}
 
@@ -145,6 +165,7 @@ def _tokens(vocabulary: int) -> Callable[[int, int], Arguments]:
 _SHAPES: dict[type[JobConfig], Callable[[Any, Hardware], dict[str, Any]]] = {
     ClassifierConfig: _classifier,
     ForecastingConfig: _forecaster,
+    FramesConfig: _frames,
     LanguageConfig: _language,
     MaskedConfig: _masked,
     TranslatorConfig: _translator,

@@ -17,6 +17,9 @@ from regard.data.book_source import BookColumns, SourceSegment, book_digest, is_
 from regard.data.characters import character_tokenizer
 from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
+from regard.data.frame_audit import audit_sequences
+from regard.data.frame_sequences import FrameSequences, split_sequences
+from regard.data.frame_table import load_frame_table
 from regard.data.gguf_tokens import load_gguf_tokenizer
 from regard.data.hub import load_hub
 from regard.data.leaks import Leaks, find_leaks
@@ -42,6 +45,7 @@ from regard.data.splits import require_known_labels, split_documents, stratified
 from regard.data.subwords import train_subwords
 from regard.data.table import load_table
 from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
+from regard.data.ts_archive import load_ts
 from regard.data.whole_documents import (
     HeldOut,
     document_names,
@@ -64,6 +68,7 @@ __all__ = [
     "Documents",
     "Encoded",
     "ForecastWindows",
+    "FrameSequences",
     "HeldOut",
     "LabelShift",
     "Leaks",
@@ -81,6 +86,7 @@ __all__ = [
     "WindowBatches",
     "audit",
     "audit_parallel",
+    "audit_sequences",
     "book_digest",
     "character_tokenizer",
     "collate",
@@ -93,6 +99,7 @@ __all__ = [
     "hold_out_documents",
     "is_plain_text",
     "label_shift",
+    "load_frame_table",
     "load_gguf_tokenizer",
     "load_hub",
     "load_newsgroups",
@@ -105,6 +112,7 @@ __all__ = [
     "load_series",
     "load_table",
     "load_tokenizer",
+    "load_ts",
     "name_documents",
     "near_duplicates",
     "normalized",
@@ -117,6 +125,7 @@ __all__ = [
     "sorted_batches",
     "split_documents",
     "split_parallel",
+    "split_sequences",
     "split_series",
     "split_text",
     "stratified_split",

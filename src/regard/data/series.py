@@ -15,7 +15,7 @@ from regard._errors import ArgumentError, DataError
 from regard.data._suggest import listed, suggestion
 from regard.data.text_files import COMPRESSED, DAMAGED, missing, opened, undecodable
 
-__all__ = ["SPLITS", "Series", "load_series", "split_series"]
+__all__ = ["SPLITS", "Series", "load_series", "read_number", "read_time", "split_series"]
 
 SPLITS = ("train", "validation", "test")
 """In the order of time."""
@@ -83,9 +83,9 @@ def load_series(
     if not names or time in names or len(set(names)) != len(names):
         raise DataError(f"A series needs one or more channels beside {time!r}, each once, got {listed(names)}.")
     places = {name: header.index(name) for name in [time, *names]}
-    times = np.array([_time(row[places[time]], time, path, line) for line, row in rows])
+    times = np.array([read_time(row[places[time]], time, f"{path} line {line}") for line, row in rows])
     _check_order(times, [row[places[time]] for _, row in rows], [line for line, _ in rows], path)
-    values = [[_number(row[places[name]], name, path, line) for name in names] for line, row in rows]
+    values = [[read_number(row[places[name]], name, f"{path} line {line}") for name in names] for line, row in rows]
     return Series(
         values=np.array(values, dtype=np.float64).reshape(len(rows), len(names)),
         times=times,
@@ -203,8 +203,12 @@ def _check_column(header: Sequence[str], name: str, path: Path) -> None:
         raise DataError(f"{path} must have one column {name!r}, got {many}; {suggestion(name, header)}")
 
 
-def _time(text: str, column: str, path: Path, line: int) -> float:
-    """Return a date as seconds since 1970, or a number as it is."""
+def read_time(text: str, column: str, where: str) -> float:
+    """Return a date as seconds since 1970, or a number as it is.
+
+    Raises:
+        DataError: neither; the message names ``column`` and ``where`` the cell is.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -216,21 +220,26 @@ def _time(text: str, column: str, path: Path, line: int) -> float:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise DataError(
-            f"Column {column!r} must hold times, as 2016-07-01 00:00 or as numbers, got {text!r} at {path} line {line};"
+            f"Column {column!r} must hold times, as 2016-07-01 00:00 or as numbers, got {text!r} at {where};"
             " name the column of the times."
         ) from error
     # Without a zone the clock is taken for one without summer time: distances are then those that stand in the file.
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _number(text: str, column: str, path: Path, line: int) -> float:
+def read_number(text: str, column: str, where: str) -> float:
+    """Return the finite number in a cell.
+
+    Raises:
+        DataError: it holds none; the message names ``column`` and ``where`` the cell is.
+    """
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"Column {column!r} must hold a finite number in each row, got {text!r} at {path} line {line}; "
+            f"Column {column!r} must hold a finite number in each row, got {text!r} at {where}; "
             "fill the gap, or name the columns to use."
         )
     return number

@@ -55,6 +55,7 @@ def stratified_split(
     groups: Sequence[Hashable] | None = None,
     singletons: str = "error",
     where: Callable[[int], str] | None = None,
+    what: str = "text",
 ) -> tuple[_Indices, _Indices]:
     """Divide rows so that each label has about ``share`` of its rows, and at least one, held out.
 
@@ -67,6 +68,7 @@ def stratified_split(
         groups: one key per row; rows of one key stay on one side. By default each row is its own group.
         singletons: ``"error"``, or ``"train"`` to put a label that is in one group only on the training side.
         where: says in messages where row ``i`` is; by default ``row i``, counted from 0.
+        what: what messages call the rows of one key.
 
     Returns:
         Row indices to train on and to hold out, int64, each ascending; together every row exactly once.
@@ -91,8 +93,8 @@ def stratified_split(
         for row in rows:
             by_label[labels[row]][key] = by_label[labels[row]].get(key, 0) + 1
     if singletons == "error":
-        _refuse_singletons(by_label, members, where or (lambda row: f"row {row}"))
-    held_keys = _choose(by_label, share, np.random.default_rng(seed))
+        _refuse_singletons(by_label, members, where or (lambda row: f"row {row}"), what)
+    held_keys = _choose(by_label, share, np.random.default_rng(seed), what)
     is_held = np.array([key in held_keys for key in keys], dtype=bool)
     return np.flatnonzero(~is_held).astype(np.int64), np.flatnonzero(is_held).astype(np.int64)
 
@@ -113,7 +115,9 @@ def require_known_labels(train: Documents, other: Documents) -> None:
         )
 
 
-def _choose(by_label: dict[str, dict[Hashable, int]], share: float, generator: np.random.Generator) -> set[Hashable]:
+def _choose(
+    by_label: dict[str, dict[Hashable, int]], share: float, generator: np.random.Generator, what: str
+) -> set[Hashable]:
     """Pick the groups to hold out, the label with the fewest groups first."""
     held: set[Hashable] = set()
     placed: set[Hashable] = set()
@@ -136,22 +140,25 @@ def _choose(by_label: dict[str, dict[Hashable, int]], share: float, generator: n
         placed.update(counts)
         if taken == 0 or not (train_has or free):
             raise DataError(
-                f"The label {label!r} must be on both sides of the split, but its {len(counts)} texts also have "
-                "rarer labels that decide for them; give identical texts one label."
+                f"The label {label!r} must be on both sides of the split, but its {len(counts)} {what}s also have "
+                f"rarer labels that decide for them; give identical {what}s one label."
             )
     return held
 
 
 def _refuse_singletons(
-    by_label: dict[str, dict[Hashable, int]], members: dict[Hashable, list[int]], where: Callable[[int], str]
+    by_label: dict[str, dict[Hashable, int]],
+    members: dict[Hashable, list[int]],
+    where: Callable[[int], str],
+    what: str,
 ) -> None:
     single = [label for label, counts in by_label.items() if len(counts) == 1]
     if not single:
         return
     group = members[next(iter(by_label[single[0]]))]
-    seen = "once" if len(group) == 1 else f"in one text only, {len(group)} times"
+    seen = "once" if len(group) == 1 else f"in one {what} only, {len(group)} times"
     others = f" (and so are {listed(single[1:], at_most=5)})" if len(single) > 1 else ""
     raise DataError(
-        f"A label needs two different texts to be trained on and held out, got {single[0]!r} seen {seen}, at "
+        f"A label needs two different {what}s to be trained on and held out, got {single[0]!r} seen {seen}, at "
         f"{where(group[0])}{others}; merge it into another label, drop it, or only train on it with singletons='train'."
     )

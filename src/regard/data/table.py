@@ -19,7 +19,7 @@ from regard.data._suggest import listed, suggestion
 from regard.data.documents import Documents
 from regard.data.text_files import COMPRESSED, DAMAGED, missing, opened, undecodable
 
-__all__ = ["Row", "load_table", "read_columns"]
+__all__ = ["Row", "column_names", "load_table", "read_columns"]
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _FIELD_LIMIT = 2**31 - 1  # characters; the largest that the csv module takes on every platform
@@ -104,6 +104,34 @@ def read_columns(
     if not rows:
         raise DataError(f"A data set needs at least one row, got none in {path}; check that it is the right file.")
     return rows, "row" if kind == "parquet" else "line"
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV, TSV or Parquet file, in its order.
+
+    Raises:
+        DataError: the file is missing, damaged or empty, or of another format.
+    """
+    kind = _format(path, None)
+    if not path.is_file():
+        raise DataError(missing(path))
+    if kind == "jsonl":
+        raise DataError(f"Columns stand in CSV, TSV and Parquet files, got {path}; convert it.")
+    if kind == "parquet":
+        with _parquet(path) as (_, header):
+            return header
+    try:
+        with opened(path) as file, _long_fields():
+            names = next(csv.reader(file, delimiter="," if kind == "csv" else "\t"), None)
+    except UnicodeDecodeError as error:
+        raise DataError(undecodable(path)) from error
+    except DAMAGED as error:
+        raise DataError(
+            f"{path} must be a whole compressed file, got a damaged one ({error}); copy it again."
+        ) from error
+    if not names:
+        raise DataError(f"{path} must begin with a line of column names, got none; check the path.")
+    return names
 
 
 def _format(path: Path, chosen: str | None) -> str:
@@ -211,19 +239,28 @@ def _absent(path: Path, number: int, name: str, keys: list[str]) -> None:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    # read_parquet expands wildcards; a name that holds one is meant as it stands.
-    source = glob.escape(str(path))
+    with _parquet(path) as (connection, header):
+        for name in columns:
+            _column(header, name, path)
+        chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+        found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", [_source(path)]).fetchall()
+    yield from enumerate(found, start=1)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
+    """Yield a connection that reads the file, and the names of its columns."""
     try:
         with duckdb.connect() as connection:
-            described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [source]).fetchall()
-            header = [str(column[0]) for column in described]
-            for name in columns:
-                _column(header, name, path)
-            chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-            found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", [source]).fetchall()
+            described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [_source(path)]).fetchall()
+            yield connection, [str(column[0]) for column in described]
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
         raise DataError(
             f"{path} must be a Parquet file, got one that cannot be read ({first}); write it again."
         ) from error
-    yield from enumerate(found, start=1)
+
+
+def _source(path: Path) -> str:
+    """Return the name of the file for DuckDB, which expands wildcards; a name that holds one is meant as it stands."""
+    return glob.escape(str(path))

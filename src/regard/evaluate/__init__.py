@@ -23,10 +23,22 @@ from regard.evaluate.forecasting_baselines import (
     repeat_last,
     seasonal_naive,
 )
+from regard.evaluate.frame_baselines import (
+    LINEAR_SUMMARIES,
+    NEAREST_CENTROID,
+    NEAREST_NEIGHBOUR,
+    TRAINING_MEAN,
+    linear_summaries,
+    mean_frames,
+    nearest_centroid,
+    nearest_neighbour,
+    sequence_summaries,
+)
 from regard.evaluate.lexicon import LEXICON, Lexicon
 from regard.evaluate.ngram import NGram
 from regard.evaluate.predictions import Predictions
 from regard.evaluate.ranking import one_vs_rest_auc
+from regard.evaluate.regression import REGRESSION_METRICS, number_sums, score_numbers
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
 from regard.evaluate.row_values import row_values, rows_of_sums
 from regard.evaluate.seeds import mean_interval, student_quantile, versus
@@ -39,12 +51,17 @@ __all__ = [
     "LEXICON",
     "LINEAR",
     "LINEAR_MAP",
+    "LINEAR_SUMMARIES",
     "MAJORITY",
     "METRIC_ORDER",
+    "NEAREST_CENTROID",
+    "NEAREST_NEIGHBOUR",
     "NUM_RESAMPLES",
+    "REGRESSION_METRICS",
     "REPEAT_LAST",
     "SEASONAL_NAIVE",
     "SEQUENCE_METRICS",
+    "TRAINING_MEAN",
     "CorpusScore",
     "Lexicon",
     "LinearMap",
@@ -63,11 +80,16 @@ __all__ = [
     "fit_linear_map",
     "forecast_sums",
     "linear_baseline",
+    "linear_summaries",
     "macro",
     "majority_baseline",
     "mean",
+    "mean_frames",
     "mean_interval",
     "naive_scale",
+    "nearest_centroid",
+    "nearest_neighbour",
+    "number_sums",
     "one_vs_rest_auc",
     "percentile_interval",
     "precision",
@@ -81,8 +103,10 @@ __all__ = [
     "score_classifiers",
     "score_forecasts",
     "score_models",
+    "score_numbers",
     "score_translations",
     "seasonal_naive",
+    "sequence_summaries",
     "student_quantile",
     "tally",
     "token_matches",

@@ -40,6 +40,8 @@ def score_classifiers(
     split: str = "test",
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    task: str = "text classification",
+    unit: str = "documents",
 ) -> dict[str, Any]:
     """Score models on the same rows and return the content of ``metrics.json``.
 
@@ -52,6 +54,8 @@ def score_classifiers(
         split: name of the split that the rows are from.
         num_resamples: bootstrap resamples.
         seed: of the bootstrap.
+        task: what the models do.
+        unit: what a row is, in the plural.
 
     Returns:
         Plain values: every model's metrics with 95 % intervals in ``METRIC_ORDER``; per-class table, confusion matrix
@@ -74,9 +78,9 @@ def score_classifiers(
     ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "task": "text classification",
+        "task": task,
         "split": split,
-        "unit": "documents",
+        "unit": unit,
         "num_rows": len(classes),
         "labels": list(labels),
         "models": [

@@ -1,4 +1,4 @@
-"""Whole architectures, built from ``modules``: BERT, decoder, Transformer, recurrent networks, and a forecaster.
+"""Whole architectures, built from ``modules``: BERT, decoder, Transformer, recurrent networks, models of numbers.
 
 A model unpacks its config; the layers below never see one. Hugging Face's names live in ``_hf`` alone. This room may
 import modules, functional and records; it must not import ``observe``, ``data`` or anything above.
@@ -21,10 +21,19 @@ from regard.models.decoder_checkpoint import load_decoder, save_decoder
 from regard.models.decoder_config import DecoderConfig
 from regard.models.forecaster import Forecaster
 from regard.models.forecaster_config import ForecasterConfig
+from regard.models.frame_config import FrameConfig
+from regard.models.frame_model import FrameModel
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
 from regard.models.gguf import load_gguf
 from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
-from regard.models.own_checkpoint import load_forecaster, load_recurrent, save_forecaster, save_recurrent
+from regard.models.own_checkpoint import (
+    load_forecaster,
+    load_frame_model,
+    load_recurrent,
+    save_forecaster,
+    save_frame_model,
+    save_recurrent,
+)
 from regard.models.pretrained import minilm_folder, smollm2_file
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
@@ -44,6 +53,8 @@ __all__ = [
     "DecoderConfig",
     "Forecaster",
     "ForecasterConfig",
+    "FrameConfig",
+    "FrameModel",
     "Generated",
     "Recurrent",
     "RecurrentConfig",
@@ -65,6 +76,7 @@ __all__ = [
     "load_classifier",
     "load_decoder",
     "load_forecaster",
+    "load_frame_model",
     "load_gguf",
     "load_masked_lm",
     "load_recurrent",
@@ -74,6 +86,7 @@ __all__ = [
     "save_classifier",
     "save_decoder",
     "save_forecaster",
+    "save_frame_model",
     "save_masked_lm",
     "save_recurrent",
     "save_transformer",

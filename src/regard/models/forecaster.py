@@ -1,7 +1,5 @@
 """A forecaster of numeric series: each channel by itself, read in patches, without its level."""
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from regard._errors import ArgumentError
 from regard.models.forecaster_config import ForecasterConfig
 from regard.models.initialise import initialise, initialise_recurrent
+from regard.models.pre_norm_encoder import PreNormEncoder
 from regard.modules import FastDropout, FeedForward, LearnedPositions, MultiHeadAttention, ResidualAttention
 from regard.modules.recurrent import RecurrentLayers
 from regard.modules.reversible_norm import ReversibleNorm
@@ -45,7 +44,9 @@ class Forecaster(nn.Module):
         self.patches = nn.Linear(config.patch_len, config.embed_dim)
         self.positions = LearnedPositions(config.num_patches, config.embed_dim) if attends else None
         self.dropout = FastDropout(config.dropout_p)
-        self.encoder = _Encoder(_layer(config) for _ in range(config.num_layers)) if attends else _recurrent(config)
+        self.encoder = (
+            PreNormEncoder(_layer(config) for _ in range(config.num_layers)) if attends else _recurrent(config)
+        )
         read_dim = config.embed_dim * config.num_patches if attends else config.state_dim
         self.head = nn.Linear(read_dim, config.horizon)
         self.apply(initialise)
@@ -83,22 +84,6 @@ class Forecaster(nn.Module):
         if self.positions is not None:
             return self.encoder(patches).flatten(1)  # type: ignore[no-any-return]
         return self.encoder(patches)[0][:, -1]  # type: ignore[no-any-return]
-
-
-class _Encoder(nn.Module):
-    """Pre-norm layers of self-attention among the patches, and a last norm."""
-
-    def __init__(self, layers: Iterable[ResidualAttention]) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(layers)
-        self.norm = nn.LayerNorm(self.layer[0].attention.embed_dim)  # type: ignore[union-attr]
-
-    def forward(self, hidden: Float[Tensor, "batch len embed_dim"]) -> Float[Tensor, "batch len embed_dim"]:
-        """Return the hidden states after the last layer."""
-        for layer in self.layer:
-            hidden = layer(hidden)
-        normed: Tensor = self.norm(hidden)
-        return normed
 
 
 def _layer(config: ForecasterConfig) -> ResidualAttention:

@@ -1,6 +1,7 @@
-"""Recurrent networks and forecasters in folders: ``config.json`` and ``model.safetensors`` under our own names.
+"""Our own architectures in folders: ``config.json`` and ``model.safetensors`` under our own names.
 
-No other software has these architectures in this form, so there are no names to follow.
+These are recurrent networks, forecasters and models of frames. No other software has them in this form, so there are
+no names to follow.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +15,21 @@ from torch import nn
 from regard._errors import ArgumentError, RecordError, UnsupportedError
 from regard.models.forecaster import Forecaster
 from regard.models.forecaster_config import ForecasterConfig
+from regard.models.frame_config import FrameConfig
+from regard.models.frame_model import FrameModel
 from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
 from regard.models.recurrent_translator import RecurrentTranslator
 from regard.models.weight_files import read_config, read_weights, write_weights
 
-__all__ = ["load_forecaster", "load_recurrent", "save_forecaster", "save_recurrent"]
+__all__ = [
+    "load_forecaster",
+    "load_frame_model",
+    "load_recurrent",
+    "save_forecaster",
+    "save_frame_model",
+    "save_recurrent",
+]
 
 RecurrentModel = Recurrent | RecurrentForSequenceClassification | RecurrentForCausalLM | RecurrentTranslator
 
@@ -66,6 +76,13 @@ _FORECASTER: dict[type[nn.Module], _Kind] = {
         make=lambda config, _: Forecaster(config),
     ),
 }
+_FRAMES: dict[type[nn.Module], _Kind] = {
+    FrameModel: _Kind(
+        config=FrameConfig,
+        describe=lambda model: (model.config, {}),
+        make=lambda config, _: FrameModel(config),
+    ),
+}
 
 
 def save_recurrent(model: RecurrentModel, folder: Path | str) -> None:
@@ -104,6 +121,25 @@ def load_forecaster(folder: Path | str) -> Forecaster:
         UnsupportedError: the folder holds something else.
     """
     return _load(Path(folder), _FORECASTER)  # type: ignore[return-value]
+
+
+def save_frame_model(model: FrameModel, folder: Path | str) -> None:
+    """Write a model of frames so that ``load_frame_model`` loads it; each file is written whole.
+
+    Raises:
+        RecordError: the files cannot be written.
+    """
+    _save(model, Path(folder), _FRAMES)
+
+
+def load_frame_model(folder: Path | str) -> FrameModel:
+    """Load what ``save_frame_model`` wrote, in training mode as every fresh module.
+
+    Raises:
+        RecordError: a file is absent or damaged, or a weight is missing, unexpected or of another shape; it is named.
+        UnsupportedError: the folder holds something else.
+    """
+    return _load(Path(folder), _FRAMES)  # type: ignore[return-value]
 
 
 def _save(model: nn.Module, folder: Path, kinds: Mapping[type[nn.Module], _Kind]) -> None:

@@ -19,9 +19,11 @@ _NEAR_LEAKS = 0.02
 _TRUNCATED = 0.25
 _SPLITS = ("train", "validation", "test")
 _FILE = "audit.json"
-_CLASSIFIES = ("text classification",)
-_DOCUMENTS = (*_CLASSIFIES, "translation")
+_CLASSIFIES = ("text classification", "sequence classification")
+_DOCUMENTS = ("text classification", "translation")
 """Tasks whose rows are texts of their own; a series or one long text has no rows that could be equal or cut."""
+_ROWS = (*_DOCUMENTS, "sequence classification", "sequence regression")
+"""Tasks whose rows are of their own: texts, and sequences of frames, which are never cut."""
 
 
 def _splits(facts: Facts) -> dict[str, Any]:
@@ -93,7 +95,8 @@ def _leaks(facts: Facts, kind: str, limit: float, words: str) -> Answer:
 
 
 def _exact_leaks(facts: Facts) -> Answer:
-    return _leaks(facts, "exact", _EXACT_LEAKS, "stand word for word")
+    words = "stand word for word" if facts.info.task in _DOCUMENTS else "are equal, value for value,"
+    return _leaks(facts, "exact", _EXACT_LEAKS, words)
 
 
 def _near_leaks(facts: Facts) -> Answer:
@@ -140,10 +143,10 @@ ITEMS = (
     ),
     Item(
         id="data.exact_leaks",
-        title="No documents leak between splits",
+        title="No rows leak between splits",
         judge=_exact_leaks,
         link=_FILE,
-        tasks=_DOCUMENTS,
+        tasks=_ROWS,
     ),
     Item(
         id="data.near_leaks",

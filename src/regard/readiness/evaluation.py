@@ -8,7 +8,7 @@ __all__ = ["ITEMS", "SECTION"]
 
 SECTION = "Model evaluation"
 
-_CLASSIFIES = ("text classification",)
+_CLASSIFIES = ("text classification", "sequence classification")
 _METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "auc_roc")
 # A stated confidence that is off by more than five points misleads whoever sets a threshold on it.
 _CALIBRATION = 0.05

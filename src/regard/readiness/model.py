@@ -14,8 +14,8 @@ MAJORITY = "majority class"
 _MARGIN = 0.005
 _FILE = "metrics.json"
 _COMPARISON = "comparison.json"
-_CLASSIFIES = ("text classification",)
-_OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting")
+_CLASSIFIES = ("text classification", "sequence classification")
+_OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting", "sequence regression")
 
 
 def _beats_majority(facts: Facts) -> Answer:

@@ -10,6 +10,8 @@ from regard.train.classification.inference import Classifier
 from regard.train.config import JobConfig, OptimConfig, WatchConfig
 from regard.train.forecasting.config import ForecastingConfig
 from regard.train.forecasting.inference import Forecast, TrainedForecaster
+from regard.train.frames.config import FramesConfig
+from regard.train.frames.inference import SequencePredictor
 from regard.train.hardware import Hardware, choose_hardware
 from regard.train.job import Job
 from regard.train.jobs import make_job
@@ -34,6 +36,7 @@ __all__ = [
     "Fit",
     "Forecast",
     "ForecastingConfig",
+    "FramesConfig",
     "Hardware",
     "Job",
     "JobConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "Progress",
     "Ranks",
     "Recipe",
+    "SequencePredictor",
     "Silent",
     "Task",
     "TrainedForecaster",

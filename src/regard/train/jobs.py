@@ -9,6 +9,8 @@ from regard.train.classification.job import ClassifierJob
 from regard.train.config import JobConfig
 from regard.train.forecasting.config import ForecastingConfig
 from regard.train.forecasting.job import ForecasterJob
+from regard.train.frames.config import FramesConfig
+from regard.train.frames.job import FramesJob
 from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.job import LanguageJob
@@ -23,6 +25,7 @@ __all__ = ["make_job"]
 _JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
     ClassifierConfig: ClassifierJob,
     ForecastingConfig: ForecasterJob,
+    FramesConfig: FramesJob,
     LanguageConfig: LanguageJob,
     MaskedConfig: MaskedJob,
     TranslatorConfig: TranslatorJob,

@@ -12,6 +12,7 @@ from regard._errors import ArgumentError
 from regard.train.classification.config import ClassifierConfig
 from regard.train.config import JobConfig, WatchConfig
 from regard.train.forecasting.config import ForecastingConfig
+from regard.train.frames.config import FramesConfig
 from regard.train.language.config import LanguageConfig
 from regard.train.masked.config import MaskedConfig
 from regard.train.translation.config import TranslatorConfig
@@ -23,6 +24,7 @@ __all__ = [
     "demo",
     "demo_fast",
     "forecaster",
+    "frames",
     "from_scratch",
     "language_model",
     "masked_words",
@@ -104,10 +106,17 @@ def forecaster() -> dict[str, Any]:
     return {"recipe": "forecaster", "data": {}, "optim": optim}
 
 
+def frames() -> dict[str, Any]:
+    """Give each sequence of numeric frames, audio among them, a class or a number: set data.path and model.target."""
+    optim = {"epochs": 40, "batch_size": 16, "lr": 1e-3, "schedule": "cosine"}
+    return {"recipe": "frames", "data": {}, "optim": optim}
+
+
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe(config=ClassifierConfig, values=demo),
     "demo-fast": Recipe(config=ClassifierConfig, values=demo_fast),
     "forecaster": Recipe(config=ForecastingConfig, values=forecaster, needs="data.path=FILE"),
+    "frames": Recipe(config=FramesConfig, values=frames, needs="data.path=FILE"),
     "from-scratch": Recipe(config=ClassifierConfig, values=from_scratch),
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "masked-words": Recipe(config=MaskedConfig, values=masked_words, needs="data.path=FILE"),

@@ -35,6 +35,8 @@ VALIDATED = {
     "language modelling": ("loss", "perplexity"),
     "forecasting": ("loss", "mae"),
     "translation": ("loss", "perplexity", "token_accuracy"),
+    "sequence classification": ("loss", "accuracy", "macro_f1"),
+    "sequence regression": ("loss", "mae"),
 }
 """Task -> the metrics that its jobs measure on the validation set while they train."""
 

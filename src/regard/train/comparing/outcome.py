@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from regard.cost import count
-from regard.models import count_parameters, load_forecaster
+from regard.models import count_parameters, load_forecaster, load_frame_model
 from regard.records import Interval, ModelScore, Run
 from regard.train.classification.inference import open_classifier
 from regard.train.language.model import open_language_model
@@ -18,6 +18,7 @@ from regard.train.translation.model import open_translator
 
 __all__ = ["Look", "Outcome", "Rows", "read_outcome"]
 
+_FRAMES = ("sequence classification", "sequence regression")
 _OF_ANY_EVENT = ("time", "level", "event", "step", "epoch")
 
 _Floats = npt.NDArray[np.float64]
@@ -154,6 +155,10 @@ def _network(run: Run) -> tuple[nn.Module, list[torch.Tensor]]:
     if run.info.task == "forecasting":
         model = load_forecaster(folder)
         return model, [torch.zeros(1, model.config.input_len, len(run.read("audit")["channels"]))]
+    if run.info.task in _FRAMES:
+        frames = load_frame_model(folder)
+        length = round(run.read("audit")["splits"]["train"]["length"]["mean"])
+        return frames, [torch.zeros(1, max(1, length), frames.config.num_channels)]
     if run.info.task == "language modelling":
         return open_language_model(folder), [_ids(config["data"]["window"])]
     if run.info.task == "translation":
@@ -171,6 +176,8 @@ def _ids(length: int) -> torch.Tensor:
 
 def _tokens(run: Run, inputs: list[torch.Tensor]) -> int:
     """Return how many tokens the job counts for this row."""
+    if run.info.task in _FRAMES:
+        return load_frame_model(run.folder / "model").config.num_patches(inputs[0].shape[1])
     if run.info.task != "forecasting":
         return sum(one.shape[1] for one in inputs)
     return load_forecaster(run.folder / "model").config.num_patches * inputs[0].shape[2]

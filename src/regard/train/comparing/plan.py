@@ -19,7 +19,7 @@ BASELINES = "linear"
 
 _FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
 """A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
-_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "translator")
+_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "frames", "translator")
 _UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
 """Looking at attention would cost the model that has it."""
 
@@ -59,7 +59,7 @@ def plan_comparison(
     """Return the runs, seed by seed, so that a comparison that is stopped has seen every variant.
 
     Args:
-        recipe: name of a recipe of classification, language modelling, forecasting or translation.
+        recipe: name of a recipe of classification, language modelling, forecasting, translation or frames.
         models: out of ``ARCHITECTURES`` and ``BASELINES``; the first is the one that others are held against.
         seeds: three or more; fewer say nothing of chance.
         settings: of all models, or of one, as in ``"lstm:optim.lr=2e-3"``.

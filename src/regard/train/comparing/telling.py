@@ -124,7 +124,9 @@ def _interval(one: Mapping[str, Any], name: str = "") -> str:
 def _number(value: float, name: str) -> str:
     if name == "peak_bytes":
         return f"{value / 1e6:,.0f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    if abs(value) >= 10:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 or abs(value) < 1e-9 else f"{value:.3g}"
 
 
 def _signed(one: Mapping[str, Any]) -> str:

@@ -64,7 +64,11 @@ def label_bars(splits: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def length_histogram(
-    lengths: Mapping[str, Mapping[str, Sequence[Number]]], *, unit: str, marks: Mapping[str, Number]
+    lengths: Mapping[str, Mapping[str, Sequence[Number]]],
+    *,
+    unit: str,
+    marks: Mapping[str, Number],
+    rows: str = "documents",
 ) -> Figure:
     """Draw the lengths of the first split as bars and of the others as outlines.
 
@@ -72,6 +76,7 @@ def length_histogram(
         lengths: split -> its histogram with ``edges`` and ``counts``.
         unit: what the lengths count.
         marks: name -> length of vertical marks, such as the median.
+        rows: what is as long, in the plural.
     """
     height = 236.0
     first = next(iter(lengths.values()))
@@ -84,7 +89,7 @@ def length_histogram(
         x=Scale(low=0, high=right, start=46, end=_WIDTH - 14),
         y=Scale(low=0, high=top * 1.08, start=height - 38, end=22),
         x_label=unit,
-        y_label=f"share of documents per {number(width)} {unit}",
+        y_label=f"share of {rows} per {number(width)} {unit}",
     )
     drawn = [frame.draw()]
     for index, (name, parts) in enumerate(bins.items()):
@@ -99,7 +104,7 @@ def length_histogram(
     legend = [Key(name=name, style=f"s{index + 1}") for index, name in enumerate(lengths)]
     told = ", ".join(f"{name} {count(value)}" for name, value in marks.items())
     svg = drawing(*drawn, width=_WIDTH, height=height, title=f"Length in {unit}", description=told)
-    return Figure(title=f"Document length in {unit}", svg=svg, legend=legend)
+    return Figure(title=f"{rows.removesuffix('s').capitalize()} length in {unit}", svg=svg, legend=legend)
 
 
 def _order(splits: Mapping[str, Mapping[str, int]], label: str) -> tuple[list[int], str]:

@@ -37,7 +37,8 @@ def _lengths(audit: dict[str, Any]) -> list[Figure]:
     if audit.get("max_len"):
         marks["cut at"] = audit["max_len"]
     lengths = {name: split["length"]["histogram"] for name, split in splits.items()}
-    return [length_histogram(lengths, unit=first["unit"], marks=marks)]
+    rows = "sequences" if first["unit"] == "frames" else "documents"
+    return [length_histogram(lengths, unit=first["unit"], marks=marks, rows=rows)]
 
 
 def _labelled(line: str) -> tuple[str, str]:
@@ -67,7 +68,8 @@ def _row(name: str, split: dict[str, Any]) -> dict[str, str]:
 
 def _leaks(leaks: dict[str, list[dict[str, Any]]]) -> list[dict[str, str | bool]]:
     found: list[dict[str, str | bool]] = []
-    for kind, told in (("exact", "word for word"), ("near", "nearly")):
+    exact = "word for word" if leaks.get("near") is not None else "value for value"
+    for kind, told in (("exact", exact), ("near", "nearly")):
         for entry in leaks.get(kind, []):
             first, second = entry["splits"]
             examples = "; ".join(" = ".join(str(row) for row in pair) for pair in entry.get("examples", [])[:3])

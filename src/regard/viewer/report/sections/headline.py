@@ -8,7 +8,15 @@ from regard.records import Run
 from regard.viewer.report.charts import interval_plot
 from regard.viewer.report.numbers import count, duration, percent
 from regard.viewer.report.outcome import outcome
-from regard.viewer.report.sections.scores import headlines, interval_text, is_lower_better, models, title, whiskers
+from regard.viewer.report.sections.scores import (
+    digits_of,
+    headlines,
+    interval_text,
+    is_lower_better,
+    models,
+    title,
+    whiskers,
+)
 
 __all__ = ["facts", "headline"]
 
@@ -43,7 +51,10 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
             drawn = whiskers(rows, name, lower_is_better=is_lower_better(metrics, name))
             told = title(metrics, name)
             plot = interval_plot(drawn, title=told)
-            keys = [{"name": one.name, "style": one.style, "value": f"{one.value:.3f}"} for one in drawn]
+            texts = [f"{one.value:.{max(3, digits_of(abs(one.value)))}f}" for one in drawn]
+            keys = [
+                {"name": one.name, "style": one.style, "value": text} for one, text in zip(drawn, texts, strict=True)
+            ]
             shown.append({"title": told, "value": value, "interval": ends, "plot": plot, "keys": keys})
     return shown
 

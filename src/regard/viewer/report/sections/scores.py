@@ -1,11 +1,22 @@
 """Metrics as the page and the terminal show them."""
 
+import math
 from typing import Any
 
 from regard.records import Interval, ModelScore, Run
 from regard.viewer.report.charts import Whisker
 
-__all__ = ["best", "headlines", "interval_text", "is_lower_better", "models", "shown_metrics", "title", "whiskers"]
+__all__ = [
+    "best",
+    "digits_of",
+    "headlines",
+    "interval_text",
+    "is_lower_better",
+    "models",
+    "shown_metrics",
+    "title",
+    "whiskers",
+]
 
 _HEADLINES = ("accuracy", "macro_f1", "auc_roc")
 _NUM_HEADLINES = 3
@@ -44,10 +55,17 @@ def interval_text(interval: Interval | None) -> tuple[str, str]:
     """Return the value and its interval as text; a dash and the reason where it is undefined."""
     if interval is None or interval.value is None:
         return "–", (interval.note or "undefined") if interval else "not computed"
-    digits = 3 if abs(interval.value) < 10 else 2 if abs(interval.value) < 100 else 1
+    digits = digits_of(abs(interval.value))
     if interval.low is None or interval.high is None:
         return f"{interval.value:.{digits}f}", interval.note or ""
     return f"{interval.value:.{digits}f}", f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
+
+
+def digits_of(size: float) -> int:
+    """Return how many digits to show behind the point; below a hundredth, those that leave three that say something."""
+    if size >= 10:
+        return 2 if size < 100 else 1
+    return 3 if size >= 0.01 or size < 1e-9 else 2 - math.floor(math.log10(size))
 
 
 def best(rows: list[ModelScore], metric: str, *, lower_is_better: bool) -> float | None:

@@ -15,6 +15,8 @@ __all__ = ["layer_style", "training"]
 _Floats = npt.NDArray[np.float64]
 _LAYER_COLOURS = 8
 _NOT_METRICS = ("time", "level", "event", "step", "epoch", "loss")
+_SQUARED = ("forecasting", "sequence regression")
+"""Tasks that are trained on squared errors, the others on nats."""
 _CALLED = {"macro_f1": "macro F1", "bleu": "BLEU", "chrf": "chrF"}
 
 
@@ -53,7 +55,7 @@ def _loss(run: Run, steps: list[dict[str, Any]]) -> Figure | None:
     validated = _curve(list(run.events("validation")), "loss")
     if validated is not None:
         lines.append(Line(name="validation", x=validated[0], y=validated[1], style="s2", points=True))
-    return line_chart(lines, title="Loss", y_label="MSE" if run.info.task == "forecasting" else "nats")
+    return line_chart(lines, title="Loss", y_label="MSE" if run.info.task in _SQUARED else "nats")
 
 
 def _validation(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
