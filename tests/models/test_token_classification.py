@@ -40,7 +40,8 @@ def test_transformers_reads_what_we_write_and_computes_the_same(tiny, tmp_path):
 
     theirs, told = transformers.BertForTokenClassification.from_pretrained(tmp_path, output_loading_info=True)
 
-    assert not told["missing_keys"] and not told["unexpected_keys"]
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
     assert [theirs.config.id2label[number] for number in range(5)] == LABELS
     ids, mask = batch()
     with torch.no_grad():
@@ -95,7 +96,9 @@ def test_recurrent_tagger_round_trip(tmp_path, cell):
 def test_a_sentence_alone_has_the_logits_of_the_sentence_in_a_batch(tiny, kind):
     config = RecurrentConfig(vocab_size=50, embed_dim=8, hidden_dim=12, bidirectional=True)
     attends = kind == "transformer"
-    model = BertForTokenClassification(Bert(tiny), 3) if attends else RecurrentForTokenClassification(Recurrent(config), 3)
+    model = (
+        BertForTokenClassification(Bert(tiny), 3) if attends else RecurrentForTokenClassification(Recurrent(config), 3)
+    )
     ids, mask = batch()
 
     together = model.eval()(ids, mask)

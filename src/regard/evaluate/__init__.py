@@ -2,8 +2,8 @@
 
 This room may import ``records`` and NumPy; scikit-learn only inside ``baselines`` and sacrebleu inside
 ``corpus_scores``, when they are asked for. It never imports torch, a model or the data room: it sees labels, scores and
-texts. ``score_classifiers``, ``score_translations`` and, for any other task, ``score_models`` return the content of
-``metrics.json``.
+texts. ``score_classifiers``, ``score_taggers``, ``score_translations`` and, for any other task, ``score_models`` return
+the content of ``metrics.json``.
 """
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
@@ -30,7 +30,10 @@ from regard.evaluate.ranking import one_vs_rest_auc
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
 from regard.evaluate.row_values import row_values, rows_of_sums
 from regard.evaluate.seeds import mean_interval, student_quantile, versus
+from regard.evaluate.spans import spans_of, spell_spans
 from regard.evaluate.table import Metric, RowSums, mean, score_models
+from regard.evaluate.tagging import TAG_ACCURACY, Tagged, score_taggers, tag_figures, tag_sums
+from regard.evaluate.tagging_baselines import MAJORITY_TAG, WORD_TAGS, WordTags
 from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_translations, token_matches
 
 __all__ = [
@@ -40,11 +43,14 @@ __all__ = [
     "LINEAR",
     "LINEAR_MAP",
     "MAJORITY",
+    "MAJORITY_TAG",
     "METRIC_ORDER",
     "NUM_RESAMPLES",
     "REPEAT_LAST",
     "SEASONAL_NAIVE",
     "SEQUENCE_METRICS",
+    "TAG_ACCURACY",
+    "WORD_TAGS",
     "CorpusScore",
     "Lexicon",
     "LinearMap",
@@ -53,7 +59,9 @@ __all__ = [
     "Predictions",
     "Reliability",
     "RowSums",
+    "Tagged",
     "Tally",
+    "WordTags",
     "Written",
     "accuracy",
     "block_counts",
@@ -81,9 +89,14 @@ __all__ = [
     "score_classifiers",
     "score_forecasts",
     "score_models",
+    "score_taggers",
     "score_translations",
     "seasonal_naive",
+    "spans_of",
+    "spell_spans",
     "student_quantile",
+    "tag_figures",
+    "tag_sums",
     "tally",
     "token_matches",
     "versus",

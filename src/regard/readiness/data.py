@@ -20,7 +20,7 @@ _TRUNCATED = 0.25
 _SPLITS = ("train", "validation", "test")
 _FILE = "audit.json"
 _CLASSIFIES = ("text classification",)
-_DOCUMENTS = (*_CLASSIFIES, "translation")
+_DOCUMENTS = (*_CLASSIFIES, "token tagging", "translation")
 """Tasks whose rows are texts of their own; a series or one long text has no rows that could be equal or cut."""
 
 

@@ -15,7 +15,7 @@ _MARGIN = 0.005
 _FILE = "metrics.json"
 _COMPARISON = "comparison.json"
 _CLASSIFIES = ("text classification",)
-_OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting")
+_OTHERS = ("token tagging", "translation", "language modelling", "masked language modelling", "forecasting")
 
 
 def _beats_majority(facts: Facts) -> Answer:

@@ -14,6 +14,7 @@ from regard.train.config import JobConfig, WatchConfig
 from regard.train.forecasting.config import ForecastingConfig
 from regard.train.language.config import LanguageConfig
 from regard.train.masked.config import MaskedConfig
+from regard.train.tagging.config import TaggerConfig
 from regard.train.translation.config import TranslatorConfig
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "language_model",
     "masked_words",
     "text_classifier",
+    "token_tagger",
     "translator",
 ]
 
@@ -54,6 +56,11 @@ class Recipe:
 def text_classifier() -> dict[str, Any]:
     """Fine-tune a pretrained BERT to classify the documents of a file: set data.path, data.text and data.label."""
     return {"recipe": "text-classifier", "data": {"source": "table"}}
+
+
+def token_tagger() -> dict[str, Any]:
+    """Fine-tune a pretrained BERT to tag each word of a sentence, or to restore case and punctuation: set data.path."""
+    return {"recipe": "token-tagger", "data": {}, "optim": {"epochs": 3, "lr": 2e-4}}
 
 
 def demo() -> dict[str, Any]:
@@ -112,6 +119,7 @@ RECIPES: dict[str, Recipe] = {
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "masked-words": Recipe(config=MaskedConfig, values=masked_words, needs="data.path=FILE"),
     "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
+    "token-tagger": Recipe(config=TaggerConfig, values=token_tagger, needs="data.path=FILE"),
     "translator": Recipe(config=TranslatorConfig, values=translator, needs="data.path=FILE"),
 }
 

@@ -7,7 +7,7 @@ from regard.viewer.report.charts import Whisker
 
 __all__ = ["best", "headlines", "interval_text", "is_lower_better", "models", "shown_metrics", "title", "whiskers"]
 
-_HEADLINES = ("accuracy", "macro_f1", "auc_roc")
+_HEADLINES = ("accuracy", "macro_f1", "auc_roc", "span_f1")
 _NUM_HEADLINES = 3
 
 

@@ -15,7 +15,7 @@ __all__ = ["layer_style", "training"]
 _Floats = npt.NDArray[np.float64]
 _LAYER_COLOURS = 8
 _NOT_METRICS = ("time", "level", "event", "step", "epoch", "loss")
-_CALLED = {"macro_f1": "macro F1", "bleu": "BLEU", "chrf": "chrF"}
+_CALLED = {"macro_f1": "macro F1", "span_f1": "span F1", "bleu": "BLEU", "chrf": "chrF"}
 
 
 def training(run: Run) -> dict[str, Any]:
