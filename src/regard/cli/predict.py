@@ -27,8 +27,8 @@ def predict(
 ) -> None:
     """Ask the model of a run of each text: a classifier says the classes, a tagger the tag of each word.
 
-    A classifier's line has the likeliest classes with their probabilities. A tagger prints one word a line with its tag,
-    and a blank line between texts; one that restores case and punctuation first the text that it makes of them.
+    A classifier's line has the likeliest classes with their probabilities. A tagger prints one word a line with its
+    tag, and a blank line between texts; one that restores case and punctuation first the text that it makes of them.
     """
     from regard._errors import ArgumentError
     from regard.records import Run

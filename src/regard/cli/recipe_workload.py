@@ -32,7 +32,8 @@ _LABELS, _TAGS, _CHARACTERS, _WORDS, _CHANNELS = 8, 20, 100, 2000, 7
 def workload_of_recipe(recipe: str, settings: Sequence[str]) -> Workload:
     """Return the step that ``recipe`` trains with, all its sequences as long as they may be.
 
-    What only the data can say is assumed, and said: 8 labels, 20 tags, 100 kinds of characters, 2,000 words, 7 channels.
+    What only the data can say is assumed, and said: 8 labels, 20 tags, 100 kinds of characters, 2,000 words, 7
+    channels.
 
     Raises:
         ArgumentError: as for ``configure``; a recipe that reads a file needs its path.

@@ -34,7 +34,7 @@ from regard.data.parallel import (
 )
 from regard.data.parallel_audit import audit_parallel
 from regard.data.probes import PROBE_TOKENS, PROBES, Probe
-from regard.data.punctuation import load_punctuated, restored, spoken_words
+from regard.data.punctuation import ends_sentence, load_punctuated, restored, spoken_words
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
 from regard.data.sentences import paragraphs, sentence_spans
 from regard.data.series import SPLITS, Series, load_series, split_series
@@ -98,6 +98,7 @@ __all__ = [
     "drop_unpaired",
     "encode_with_contexts",
     "encode_words",
+    "ends_sentence",
     "find_leaks",
     "hold_out_documents",
     "is_plain_text",

@@ -13,7 +13,7 @@ from regard._errors import ArgumentError, DataError
 from regard.data.running_text import load_running_text
 from regard.data.tagged import TaggedSentences
 
-__all__ = ["case_and_mark", "load_punctuated", "restored", "spoken_words"]
+__all__ = ["case_and_mark", "ends_sentence", "load_punctuated", "restored", "spoken_words"]
 
 LOWER, CAPITAL, UPPER = "lower", "Capital", "UPPER"
 MARKS = ",.?!:;"
@@ -42,7 +42,7 @@ def load_punctuated(path: str | Path, *, window: int) -> TaggedSentences:
         DataError: a file is missing, damaged or not UTF-8, or there is no word in it.
     """
     if window < 2:
-        raise ArgumentError(f"window must be at least 2 words, got {window}; 48 is about three sentences.")
+        raise ArgumentError(f"window must be at least 2 words, got {window}; 64 is about three sentences.")
     source = load_running_text(path)
     left_out: Counter[str] = Counter()
     words: list[str] = []
@@ -51,7 +51,7 @@ def load_punctuated(path: str | Path, *, window: int) -> TaggedSentences:
     for paragraph in _PARAGRAPH.split(source.text):
         first = True
         for core, mark in _cores(paragraph, left_out):
-            begins.append(first or tags[-1][-1] in _ENDS)
+            begins.append(first or ends_sentence(tags[-1]))
             first = False
             tags.append(case_and_mark(core, mark))
             words.append(core.lower())
@@ -91,6 +91,11 @@ def case_and_mark(word: str, mark: str = "") -> str:
     if len(cased) > 1 and all(letter.isupper() for letter in cased):
         return UPPER + mark
     return (CAPITAL if cased and cased[0].isupper() else LOWER) + mark
+
+
+def ends_sentence(tag: str) -> bool:
+    """Whether a sentence ends behind the word of ``tag``: in a full stop, question or exclamation mark."""
+    return tag[-1] in _ENDS
 
 
 def restored(words: Sequence[str], tags: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def _split(sentences: TaggedSentences, windows: WordWindows, repeated: int) -> d
 def _rows_line(rows: Mapping[str, Any], left_out: Mapping[str, int]) -> str:
     sizes = ", ".join(f"{name} {split['num_rows']:,} ({split['num_words']:,} words)" for name, split in rows.items())
     repeated = sum(split["num_repeated"] for split in rows.values())
-    told = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
+    told = ", ".join(f"{what} {count:,}" for what, count in left_out.items())
     rest = f"; left out: {told}" if told else ""
     return f"Sentences: {sizes}; {repeated or 'none'} repeated within a split{rest}."
 

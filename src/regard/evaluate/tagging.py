@@ -168,8 +168,9 @@ def _span_metrics() -> list[Metric]:
     ]
 
 
-def _ratio(part: _Floats, whole: _Floats) -> Any:
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Any:
     # 0/0 is 0, as for classes: who names no span has found none.
+    part, whole = np.asarray(part), np.asarray(whole)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 

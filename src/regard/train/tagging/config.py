@@ -23,7 +23,7 @@ class TaggingData(Settings):
     test_path: Path | None = Field(None, description="without it a share of `path` is held out")
     word_column: int = Field(1, description="column of the words, from 1, or from -1 at the end (source=conll)")
     tag_column: int = Field(-1, description="column of the tags, counted likewise (source=conll)")
-    window: int = Field(48, ge=2, description="words that are read at once (source=punctuation)")
+    window: int = Field(64, ge=2, description="words that are read at once (source=punctuation)")
     validation_share: float = Field(0.1, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
     max_len: int = Field(
@@ -44,7 +44,7 @@ class TaggingData(Settings):
             )
         if self.source == "punctuation" and (self.word_column, self.tag_column) != (1, -1):
             raise ValueError("data.word_column and data.tag_column are for data.source=conll, got punctuation")
-        if self.source == "conll" and "window" in self.model_fields_set and self.window != 48:
+        if self.source == "conll" and self.window != type(self).model_fields["window"].default:
             raise ValueError("data.window is for data.source=punctuation, got conll")
         return self
 

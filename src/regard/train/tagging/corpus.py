@@ -98,9 +98,11 @@ def _split(config: TaggingData, seed: int) -> dict[str, TaggedSentences]:
         found |= _consecutive(found["train"], wanted)
     else:
         # Shares are of all sentences: the first one that is held out leaves fewer for the second.
-        for name in [name for name in ("test", "validation") if name in wanted]:
-            left = 1 - sum(share for other, share in wanted.items() if other != name and other in found)
-            found["train"], found[name] = split_tagged(found["train"], share=wanted[name] / left, seed=seed)
+        left = 1.0
+        for held in ("test", "validation"):
+            if held in wanted:
+                found["train"], found[held] = split_tagged(found["train"], share=wanted[held] / left, seed=seed)
+                left -= wanted[held]
     for name, most in (("train", config.max_train), ("test", config.max_test)):
         if most is not None and most < len(found[name]):
             _, found[name] = split_tagged(found[name], share=most / len(found[name]), seed=seed)

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import torch
 
 from regard._errors import ArgumentError, RecordError
-from regard.data import Tokenizer, collate, encode_words, load_tokenizer, restored, sorted_batches, spoken_words
+from regard.data import (
+    Tokenizer,
+    collate,
+    encode_words,
+    ends_sentence,
+    load_tokenizer,
+    restored,
+    sorted_batches,
+    spoken_words,
+)
 from regard.records import Run
 from regard.train.tagging.model import TaggingModel, open_tagger
 from regard.train.tagging.task import tags_of_windows, word_places
@@ -28,17 +37,23 @@ class Tagger:
         tokenizer: the one that it was trained with.
         labels: names of the tags in the order of the model's outputs.
         max_len: tokens; longer texts are read in several windows as they were in training.
-        restores: whether it was trained to restore case and punctuation.
+        window: words that a model reads at once which was trained to restore case and punctuation; None for another.
     """
 
     def __init__(
-        self, model: TaggingModel, tokenizer: Tokenizer, *, labels: Sequence[str], max_len: int, restores: bool = False
+        self,
+        model: TaggingModel,
+        tokenizer: Tokenizer,
+        *,
+        labels: Sequence[str],
+        max_len: int,
+        window: int | None = None,
     ) -> None:
         self.model = model.eval()
         self._tokenizer = tokenizer
         self.labels = list(labels)
         self._max_len = max_len
-        self.restores = restores
+        self._window = window
 
     @classmethod
     def open(cls, run: Run) -> "Tagger":
@@ -57,8 +72,13 @@ class Tagger:
             load_tokenizer(folder),
             labels=run.read("labels"),
             max_len=int(data["max_len"]),
-            restores=data["source"] == "punctuation",
+            window=int(data["window"]) if data["source"] == "punctuation" else None,
         )
+
+    @property
+    def restores(self) -> bool:
+        """Whether it was trained to restore case and punctuation."""
+        return self._window is not None
 
     def words(self, text: str) -> list[str]:
         """Return the words of ``text`` as the model reads them: those between white space.
@@ -76,16 +96,7 @@ class Tagger:
         sentences = [self.words(text) if isinstance(text, str) else list(text) for text in texts]
         if empty := [text for text, words in zip(texts, sentences, strict=True) if not words]:
             raise ArgumentError(f"Each text to tag must hold a word, got {empty[0]!r}; leave it out.")
-        windows = encode_words(self._tokenizer, sentences, self._max_len)
-        batches, inverse = sorted_batches([len(ids) for ids in windows.ids], batch_size=_BATCH_SIZE)
-        named: list[list[int]] = []
-        with torch.inference_mode():
-            for batch in batches:
-                input_ids, attention_mask = collate(windows.ids, batch, self._tokenizer.pad_id)
-                rows, places = word_places(windows, batch)
-                best = self.model(input_ids, attention_mask=attention_mask)[rows, places].argmax(-1)
-                named += [one.tolist() for one in best.split([len(windows.first_pieces[index]) for index in batch])]
-        tags = tags_of_windows(windows, [named[place] for place in inverse], self.labels)
+        tags = self._read(sentences) if self._window is None else self._read_on(sentences, self._window)
         return [list(zip(words, found, strict=True)) for words, found in zip(sentences, tags, strict=True)]
 
     def restore(self, texts: Sequence[str]) -> list[str]:
@@ -97,3 +108,28 @@ class Tagger:
         if not self.restores:
             raise ArgumentError("Restoring needs a tagger that was trained with data.source=punctuation, got another.")
         return [restored(*zip(*pairs, strict=True)) for pairs in self.tag(texts)]
+
+    def _read_on(self, sentences: Sequence[Sequence[str]], window: int) -> list[list[str]]:
+        """Return the tags of texts of any length, read as in training: from where a sentence begins, so many words.
+
+        What is kept of a window ends where its last sentence does; the next window begins there.
+        """
+        tags: list[list[str]] = [[] for _ in sentences]
+        while left := [index for index, words in enumerate(sentences) if len(tags[index]) < len(words)]:
+            begun = [sentences[index][len(tags[index]) :] for index in left]
+            for index, rest, found in zip(left, begun, self._read([one[:window] for one in begun]), strict=True):
+                ends = [place for place, tag in enumerate(found, start=1) if ends_sentence(tag)]
+                tags[index] += found[: ends[-1]] if ends and len(rest) > window else found
+        return tags
+
+    def _read(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        windows = encode_words(self._tokenizer, sentences, self._max_len)
+        batches, inverse = sorted_batches([len(ids) for ids in windows.ids], batch_size=_BATCH_SIZE)
+        named: list[list[int]] = []
+        with torch.inference_mode():
+            for batch in batches:
+                input_ids, attention_mask = collate(windows.ids, batch, self._tokenizer.pad_id)
+                rows, places = word_places(windows, batch)
+                best = self.model(input_ids, attention_mask=attention_mask)[rows, places].argmax(-1)
+                named += [one.tolist() for one in best.split([len(windows.first_pieces[index]) for index in batch])]
+        return tags_of_windows(windows, [named[place] for place in inverse], self.labels)
