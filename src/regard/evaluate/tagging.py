@@ -52,9 +52,9 @@ def score_taggers(
 ) -> dict[str, Any]:
     """Compare the tags that models gave with the true ones and return the content of ``metrics.json``.
 
-    Macro F1 is the mean over the tags that the split has, each weighing the same; a tag that a bootstrap resample does
-    not have is left out of its mean. Where the true tags spell spans (``B-PER I-PER O``, see ``spans_of``), precision,
-    recall and F1 of exact spans are there too: a span is right if its type and both its ends are.
+    Macro F1 is the mean over the tags that the split has, each weighing the same; 0/0 counts as 0, as for classes.
+    Where the true tags spell spans (``B-PER I-PER O``, see ``spans_of``), precision, recall and F1 of exact spans are
+    there too: a span is right if its type and both its ends are.
 
     Args:
         true: per sentence the tag of each word.
@@ -66,7 +66,8 @@ def score_taggers(
 
     Returns:
         What ``score_models`` returns, and of the first model the table per tag (``per_class``), the ``confusion``
-        between ``labels`` and, of spans, the table per type (``per_span``).
+        between ``labels``, what these are called and counted in (``class_name``, ``class_unit``) and, of spans, the
+        table per type (``per_span``).
 
     Raises:
         DataError: there is no sentence, or a model did not give one tag for each word.
@@ -90,6 +91,8 @@ def score_taggers(
     return {
         **content,
         "labels": labels,
+        "class_name": "tag",
+        "class_unit": "words",
         "per_class": _per_tag(labels, tally(flat[0], flat[1], num_classes=len(labels))),
         "confusion": confusion_matrix(flat[0], flat[1], num_classes=len(labels)).tolist(),
         **more,
@@ -153,8 +156,7 @@ def _tag_columns(num_tags: int) -> list[str]:
 def _macro_f1(num_tags: int) -> Metric:
     def of(sums: _Floats) -> Any:
         hits, named, true = sums.reshape(3, num_tags, *sums.shape[1:])
-        per_tag = np.divide(2 * hits, named + true, out=np.full_like(hits, np.nan), where=named + true > 0)
-        return np.nanmean(per_tag, axis=0)
+        return _ratio(2 * hits, named + true).mean(axis=0)
 
     return Metric(name="macro_f1", title="Macro F1", columns=tuple(_tag_columns(num_tags)), of=of)
 
@@ -169,7 +171,7 @@ def _span_metrics() -> list[Metric]:
 
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Any:
-    # 0/0 is 0, as for classes: who names no span has found none.
+    # Who names no span has found none.
     part, whole = np.asarray(part), np.asarray(whole)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 

@@ -19,7 +19,7 @@ BASELINES = "linear"
 
 _FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
 """A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
-_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "translator", "token-tagger")
+_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "token-tagger", "translator")
 _SETTINGS = {"text-classifier": ["data.source=table"], "token-tagger": ["model.pretrained=none"]}
 """What takes the recipe that trains from scratch to the data of another, or a recipe to a start from scratch."""
 _UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
