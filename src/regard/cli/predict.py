@@ -36,6 +36,9 @@ def predict(
     given = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not given or not all(text.strip() for text in given):
         raise ArgumentError("Each text must hold a word, got an empty one; give texts or lines on stdin.")
+    # Bytes that are no UTF-8 come from a command line as lone surrogates, which no tokenizer takes.
+    if broken := next((text for text in given if any("\ud800" <= letter <= "\udfff" for letter in text)), None):
+        raise ArgumentError(f"Each text must be UTF-8, got other bytes in {broken!r}; set the terminal to UTF-8.")
     opened = Run.open(run)
     if opened.info.task == "token tagging":
         _tag(opened, given)
