@@ -55,6 +55,10 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pairs.tsv").write_text("en\tde\n" + "".join(f"{one}\t{other}\n" for one, other in pairs))
     for name, lines in zip(("train.en", "train.de"), zip(*pairs, strict=True), strict=True):
         (folder / name).write_text("\n".join(lines) + "\n")
+    news = [(who, where) for who in ("Ann", "Ben Smith", "Cleo") for where in ("Rome", "New York")] * 10
+    (folder / "news.conll").write_text(
+        "".join(f"{_spelt(who, 'PER')}left O\n{_spelt(where, 'LOC')}{n} O\n\n" for n, (who, where) in enumerate(news))
+    )
     waves = [
         (f"2024-01-{hour // 24 + 1:02d} {hour % 24:02d}:00", hour % 24 + hour * 7 % 13 / 9, hour * 5 % 11)
         for hour in range(720)
@@ -72,6 +76,11 @@ def folder(fast_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ref\ten\tes\n" + "".join(f"{name} 1:{n}\tleaf {n} of {name}\thoja {n} de {name}\n" for name, n in verses)
     )
     return folder
+
+
+def _spelt(name: str, kind: str) -> str:
+    """Return the lines of a name in columns."""
+    return "".join(f"{word} {'I' if number else 'B'}-{kind}\n" for number, word in enumerate(name.split()))
 
 
 def test_readme_fits_on_a_few_screens():

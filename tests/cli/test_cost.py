@@ -103,6 +103,7 @@ def test_curves_measure_one_layer_by_chunks_and_threads(run, tmp_path):
         ("language-model", ["data.path=a.txt", "model.num_layers=1"], "100 kinds of characters"),
         ("language-model", ["data.path=a.txt", "model.architecture=gru", "data.window=16"], "100 kinds of characters"),
         ("masked-words", ["data.path=a.txt", "model.num_layers=1"], "8,000 word pieces"),
+        ("token-tagger", ["data.path=a.conll", "model.pretrained=none", "model.num_layers=1"], "20 tags"),
         ("translator", ["data.path=a.tsv", "model.vocab_size=500"], "500 subwords"),
         ("translator", ["data.path=a.tsv", "model.tokens=words"], "2,000 words"),
         ("forecaster", ["data.path=a.csv"], "7 channels"),

@@ -124,8 +124,11 @@ def test_runs_of_unlike_seeds_can_share_a_split(news: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["model.architecture=lstm"], "model.architecture=lstm needs model.pretrained=none and model.pooling=mean"),
-        (["model.pretrained=none", "model.architecture=gru", "model.pooling=first"], "got none and first"),
+        (["model.architecture=lstm"], "model.architecture=lstm needs model.pretrained=none, got minilm"),
+        (
+            ["model.pretrained=none", "model.architecture=gru", "model.pooling=first"],
+            "model.architecture=gru needs model.pooling=mean, got first",
+        ),
         (["model.hidden_dim=12"], "model.hidden_dim belongs to a recurrent network"),
         (["model.architecture=rnn"], "model.architecture: Input should be"),
     ],

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe of a classifier, a language model, a translator or a forecaster.")
+        str, typer.Argument(help="Recipe of a classifier, tagger, language model, translator or forecaster.")
     ],
     models: Annotated[
         str,

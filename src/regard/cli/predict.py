@@ -1,4 +1,4 @@
-"""`regard predict`: ask a trained classifier of texts, or a model of numeric frames."""
+"""`regard predict`: ask a trained classifier or tagger of texts, or a model of numeric frames."""
 
 import sys
 from pathlib import Path
@@ -27,9 +27,14 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of sequences of frames, read as in training.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each row.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each row; taggers show one tag.")] = 3,
 ) -> None:
-    """Ask the model of a run; one line a text or sequence: classes with their probabilities, or a number."""
+    """Ask the model of a run: a classifier says the classes, a tagger the tags of words, others class or number.
+
+    A classifier's line has the likeliest classes with their probabilities. A tagger prints one word a line with its
+    tag, and a blank line between texts; one that restores case and punctuation first the text that it makes of them.
+    A model of numeric frames reads a file, and says a class or a number of each sequence.
+    """
     from regard._errors import ArgumentError
     from regard.records import Run
     from regard.train.frames.config import CLASSIFICATION, REGRESSION
@@ -45,19 +50,43 @@ def predict(
         raise ArgumentError(
             f"--file is for models of frames, got a run of {opened.info.task}; give texts, or lines on stdin."
         )
+    elif opened.info.task == "token tagging":
+        _tag(opened, _given(texts))
     else:
-        _predict_texts(opened, texts, top)
+        _classify(opened, _given(texts), top)
 
 
-def _predict_texts(run: "Run", texts: list[str] | None, top: int) -> None:
+def _given(texts: list[str] | None) -> list[str]:
     from regard._errors import ArgumentError
-    from regard.train import Classifier
 
     given = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not given or not all(text.strip() for text in given):
-        raise ArgumentError("Each text to classify must hold a word, got an empty one; give texts or lines on stdin.")
-    for probabilities in Classifier.open(run).predict(given):
+        raise ArgumentError("Each text must hold a word, got an empty one; give texts or lines on stdin.")
+    # Bytes that are no UTF-8 come from a command line as lone surrogates, which no tokenizer takes.
+    if broken := next((text for text in given if any("\ud800" <= letter <= "\udfff" for letter in text)), None):
+        raise ArgumentError(f"Each text must be UTF-8, got other bytes in {broken!r}; set the terminal to UTF-8.")
+    return given
+
+
+def _classify(run: "Run", texts: list[str], top: int) -> None:
+    from regard.train import Classifier
+
+    for probabilities in Classifier.open(run).predict(texts):
         typer.echo(_likeliest(probabilities, top))
+
+
+def _tag(run: "Run", texts: list[str]) -> None:
+    from regard.data import restored
+    from regard.train import Tagger
+
+    tagger = Tagger.open(run)
+    for number, pairs in enumerate(tagger.tag(texts)):
+        if number:
+            typer.echo()
+        if tagger.restores:
+            typer.echo(restored([word for word, _ in pairs], [tag for _, tag in pairs]))
+        for word, tag in pairs:
+            typer.echo(f"{word}\t{tag}")
 
 
 def _predict_sequences(run: "Run", file: Path, top: int) -> None:

@@ -20,19 +20,21 @@ from regard.train.language.config import LanguageConfig
 from regard.train.language.model import new_language_model
 from regard.train.masked.config import MaskedConfig
 from regard.train.masked.job import new_masked_model
+from regard.train.tagging.config import TaggerConfig
+from regard.train.tagging.model import new_tagger
 from regard.train.translation.config import TranslatorConfig
 from regard.train.translation.model import new_translator
 
 __all__ = ["workload_of_recipe"]
 
 # What the data decides and was not read yet; the numbers hardly matter.
-_LABELS, _CHARACTERS, _WORDS, _CHANNELS, _FRAMES = 8, 100, 2000, 7, 256
+_LABELS, _TAGS, _CHARACTERS, _WORDS, _CHANNELS, _FRAMES = 8, 20, 100, 2000, 7, 256
 
 
 def workload_of_recipe(recipe: str, settings: Sequence[str]) -> Workload:
     """Return the step that ``recipe`` trains with, all its sequences as long as they may be.
 
-    What only the data can say is assumed, and said: 8 labels, 100 kinds of characters, 2,000 words, 7
+    What only the data can say is assumed, and said: 8 labels, 20 tags, 100 kinds of characters, 2,000 words, 7
     channels, sequences of 256 frames.
 
     Raises:
@@ -64,6 +66,19 @@ def _classifier(config: ClassifierConfig, hardware: Hardware) -> dict[str, Any]:
 
     said = _say(f"{_LABELS} labels")
     return {"model": model, "inputs": _tokens(vocabulary), "length": config.data.max_len, "loss": loss} | said
+
+
+def _tagger(config: TaggerConfig, hardware: Hardware) -> dict[str, Any]:
+    wanted, length = config.model.attention_dtype, config.data.max_len
+    attention = hardware.attention_dtype if wanted == "auto" else torch.float32 if wanted == "float32" else None
+    sizes = {"vocab_size": config.model.vocab_size or 1, "max_len": length, "pad_id": 0}
+    model = new_tagger(config.model, _TAGS, attention_dtype=attention, **sizes)
+    vocabulary = next(one.num_embeddings for one in model.modules() if isinstance(one, nn.Embedding))
+
+    def loss(result: Any, arguments: Arguments) -> Tensor:
+        return F.cross_entropy(result.flatten(0, 1).float(), arguments.positional[0].flatten() % _TAGS)
+
+    return {"model": model, "inputs": _tokens(vocabulary), "length": length, "loss": loss} | _say(f"{_TAGS} tags")
 
 
 def _language(config: LanguageConfig, hardware: Hardware) -> dict[str, Any]:
@@ -168,5 +183,6 @@ _SHAPES: dict[type[JobConfig], Callable[[Any, Hardware], dict[str, Any]]] = {
     FramesConfig: _frames,
     LanguageConfig: _language,
     MaskedConfig: _masked,
+    TaggerConfig: _tagger,
     TranslatorConfig: _translator,
 }

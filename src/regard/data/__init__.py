@@ -15,6 +15,7 @@ from regard.data.audit import audit
 from regard.data.batches import LengthGroupedBatches, padding_share, sorted_batches
 from regard.data.book_source import BookColumns, SourceSegment, book_digest, is_plain_text, read_book
 from regard.data.characters import character_tokenizer
+from regard.data.conll import load_conll
 from regard.data.contexts import encode_with_contexts
 from regard.data.documents import Documents, drop_empty, normalized
 from regard.data.frame_audit import audit_sequences
@@ -36,6 +37,7 @@ from regard.data.parallel import (
 )
 from regard.data.parallel_audit import audit_parallel
 from regard.data.probes import PROBE_TOKENS, PROBES, Probe
+from regard.data.punctuation import ends_sentence, load_punctuated, restored, spoken_words
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
 from regard.data.sentences import paragraphs, sentence_spans
 from regard.data.series import SPLITS, Series, load_series, split_series
@@ -44,6 +46,8 @@ from regard.data.shift import LabelShift, label_shift
 from regard.data.splits import require_known_labels, split_documents, stratified_split
 from regard.data.subwords import train_subwords
 from regard.data.table import load_table
+from regard.data.tagged import TaggedSentences, split_tagged
+from regard.data.tagged_audit import audit_tagged
 from regard.data.tokens import Encoded, Tokenizer, load_tokenizer
 from regard.data.ts_archive import load_ts
 from regard.data.whole_documents import (
@@ -54,6 +58,7 @@ from regard.data.whole_documents import (
     with_contexts,
     without_sources_of,
 )
+from regard.data.word_windows import WordWindows, encode_words
 from regard.data.wordpiece import train_wordpiece
 from regard.data.words import word_tokenizer
 
@@ -82,11 +87,14 @@ __all__ = [
     "Series",
     "SourceSegment",
     "Standardizer",
+    "TaggedSentences",
     "Tokenizer",
     "WindowBatches",
+    "WordWindows",
     "audit",
     "audit_parallel",
     "audit_sequences",
+    "audit_tagged",
     "book_digest",
     "character_tokenizer",
     "collate",
@@ -95,16 +103,20 @@ __all__ = [
     "drop_empty",
     "drop_unpaired",
     "encode_with_contexts",
+    "encode_words",
+    "ends_sentence",
     "find_leaks",
     "hold_out_documents",
     "is_plain_text",
     "label_shift",
+    "load_conll",
     "load_frame_table",
     "load_gguf_tokenizer",
     "load_hub",
     "load_newsgroups",
     "load_parallel_lines",
     "load_parallel_table",
+    "load_punctuated",
     "load_reuters_r8",
     "load_reuters_r52",
     "load_running_text",
@@ -121,13 +133,16 @@ __all__ = [
     "paragraphs",
     "read_book",
     "require_known_labels",
+    "restored",
     "sentence_spans",
     "sorted_batches",
     "split_documents",
     "split_parallel",
     "split_sequences",
     "split_series",
+    "split_tagged",
     "split_text",
+    "spoken_words",
     "stratified_split",
     "train_subwords",
     "train_wordpiece",

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import SupportsIndex
 
-import numpy as np
-
 from regard._errors import ArgumentError, DataError
 from regard.data._cells import as_text
 from regard.data.documents import normalized
+from regard.data.splits import hold_out_groups
 from regard.data.table import read_columns
 from regard.data.text_files import read_text
 
@@ -209,21 +208,9 @@ def split_parallel(pairs: ParallelTexts, *, share: float, seed: int) -> tuple[Pa
         ArgumentError: ``share`` is out of range.
         DataError: there are fewer than two different sources.
     """
-    if not 0 < share < 1:
-        raise ArgumentError(f"share must lie between 0 and 1, both excluded, got {share}; 0.1 holds out a tenth.")
-    groups: dict[str, list[int]] = {}
-    for index, text in enumerate(pairs.source):
-        groups.setdefault(normalized(text), []).append(index)
-    if len(groups) < 2:
-        raise DataError(f"A split needs two different sources or more, got {len(groups)} in {pairs.name}; add pairs.")
-    members = list(groups.values())
-    wanted, held = max(1, round(share * len(pairs))), set[int]()
-    for place in np.random.default_rng(seed).permutation(len(members))[:-1]:
-        if len(held) >= wanted:
-            break
-        held.update(members[place])
-    rest = [index for index in range(len(pairs)) if index not in held]
-    return pairs.take(rest), pairs.take(sorted(held))
+    keys = [normalized(text) for text in pairs.source]
+    rest, held = hold_out_groups(keys, share=share, seed=seed, what="sources", name=pairs.name)
+    return pairs.take(rest), pairs.take(held)
 
 
 def _lines(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from regard._errors import ArgumentError, DataError
 from regard.data._suggest import listed
 from regard.data.documents import Documents, normalized
 
-__all__ = ["require_known_labels", "split_documents", "stratified_split"]
+__all__ = ["hold_out_groups", "require_known_labels", "split_documents", "stratified_split"]
 
 _Indices = npt.NDArray[np.int64]
 
@@ -97,6 +97,41 @@ def stratified_split(
     held_keys = _choose(by_label, share, np.random.default_rng(seed), what)
     is_held = np.array([key in held_keys for key in keys], dtype=bool)
     return np.flatnonzero(~is_held).astype(np.int64), np.flatnonzero(is_held).astype(np.int64)
+
+
+def hold_out_groups(
+    keys: Sequence[str], *, share: float, seed: int, what: str, name: str
+) -> tuple[list[int], list[int]]:
+    """Divide rows without labels; rows of one key stay on one side.
+
+    Args:
+        keys: one per row.
+        share: share of the rows to hold out, in (0, 1), met as near as the groups allow.
+        seed: the same seed gives the same division.
+        what: what the rows are, in the plural, for messages.
+        name: what a person calls their source.
+
+    Returns:
+        Row indices to train on and to hold out, each ascending.
+
+    Raises:
+        ArgumentError: ``share`` is out of range.
+        DataError: there are fewer than two different keys.
+    """
+    if not 0 < share < 1:
+        raise ArgumentError(f"share must lie between 0 and 1, both excluded, got {share}; 0.1 holds out a tenth.")
+    groups: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    if len(groups) < 2:
+        raise DataError(f"A split needs two different {what} or more, got {len(groups)} in {name}; add more.")
+    members = list(groups.values())
+    wanted, held = max(1, round(share * len(keys))), set[int]()
+    for place in np.random.default_rng(seed).permutation(len(members))[:-1]:
+        if len(held) >= wanted:
+            break
+        held.update(members[place])
+    return [row for row in range(len(keys)) if row not in held], sorted(held)
 
 
 def require_known_labels(train: Documents, other: Documents) -> None:

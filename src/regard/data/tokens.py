@@ -10,7 +10,16 @@ from typing import Any
 from regard._errors import ArgumentError, DataError, MissingDependencyError
 from regard.records import write_bytes
 
-__all__ = ["BEGIN", "END", "PADDING", "Encoded", "Tokenizer", "load_tokenizer", "tokenizers_library"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "PADDING",
+    "Encoded",
+    "Tokenizer",
+    "WordPieces",
+    "load_tokenizer",
+    "tokenizers_library",
+]
 
 PADDING, BEGIN, END = "<pad>", "<s>", "</s>"
 """Special tokens of the vocabularies that a decoder writes with."""
@@ -31,6 +40,21 @@ class Encoded:
 
     ids: list[list[int]]
     lengths: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordPieces:
+    """Token numbers of a sentence, word by word.
+
+    Attributes:
+        before: special tokens before the first word.
+        words: per word the numbers of its pieces, one or more.
+        after: special tokens behind the last word.
+    """
+
+    before: list[int]
+    words: list[list[int]]
+    after: list[int]
 
 
 class Tokenizer:
@@ -123,6 +147,37 @@ class Tokenizer:
             if progress is not None:
                 progress(len(ids), len(texts))
         return Encoded(ids=ids, lengths=lengths)
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[WordPieces]:
+        """Turn sentences that are cut into words already into token numbers, each word by itself.
+
+        A word of which the tokenizer keeps nothing, such as a control character, becomes the token of unknown words.
+
+        Raises:
+            DataError: there is such a word, and the vocabulary has no token for it.
+        """
+        found = []
+        for first in range(0, len(sentences), _CHUNK):
+            chunk = [list(words) for words in sentences[first : first + _CHUNK]]
+            for words, encoding in zip(chunk, self._backend.encode_batch(chunk, is_pretokenized=True), strict=True):
+                found.append(self._pieces(len(words), encoding))
+        return found
+
+    def _pieces(self, num_words: int, encoding: Any) -> WordPieces:
+        before: list[int] = []
+        after: list[int] = []
+        words: list[list[int]] = [[] for _ in range(num_words)]
+        special, begun = encoding.special_tokens_mask, False
+        for number, word, is_special in zip(encoding.ids, encoding.word_ids, special, strict=True):
+            if is_special:
+                (after if begun else before).append(number)
+            else:
+                begun = True
+                words[word].append(number)
+        if not all(words):
+            unknown = self._special("A word that the tokenizer keeps nothing of needs a token", "[UNK]", "<unk>")
+            words = [pieces or [unknown] for pieces in words]
+        return WordPieces(before=before, words=words, after=after)
 
     def read_spans(self, text: str) -> list[tuple[int, int]]:
         """Return which characters of ``text`` each of its tokens stands for, without the white space before them.

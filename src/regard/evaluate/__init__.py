@@ -2,8 +2,8 @@
 
 This room may import ``records`` and NumPy; scikit-learn only inside ``baselines`` and sacrebleu inside
 ``corpus_scores``, when they are asked for. It never imports torch, a model or the data room: it sees labels, scores and
-texts. ``score_classifiers``, ``score_translations`` and, for any other task, ``score_models`` return the content of
-``metrics.json``.
+texts. ``score_classifiers``, ``score_taggers``, ``score_translations`` and, for any other task, ``score_models`` return
+the content of ``metrics.json``.
 """
 
 from regard.evaluate.baselines import LINEAR, MAJORITY, linear_baseline, majority_baseline
@@ -42,7 +42,10 @@ from regard.evaluate.regression import REGRESSION_METRICS, number_sums, score_nu
 from regard.evaluate.report import METRIC_ORDER, score_classifiers
 from regard.evaluate.row_values import row_values, rows_of_sums
 from regard.evaluate.seeds import mean_interval, student_quantile, versus
+from regard.evaluate.spans import spans_of, spell_spans
 from regard.evaluate.table import Metric, RowSums, mean, score_models
+from regard.evaluate.tagging import TAG_ACCURACY, Tagged, score_taggers, tag_figures, tag_sums
+from regard.evaluate.tagging_baselines import MAJORITY_TAG, WORD_TAGS, WordTags
 from regard.evaluate.translations import SEQUENCE_METRICS, Written, score_translations, token_matches
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "LINEAR_MAP",
     "LINEAR_SUMMARIES",
     "MAJORITY",
+    "MAJORITY_TAG",
     "METRIC_ORDER",
     "NEAREST_CENTROID",
     "NEAREST_NEIGHBOUR",
@@ -61,7 +65,9 @@ __all__ = [
     "REPEAT_LAST",
     "SEASONAL_NAIVE",
     "SEQUENCE_METRICS",
+    "TAG_ACCURACY",
     "TRAINING_MEAN",
+    "WORD_TAGS",
     "CorpusScore",
     "Lexicon",
     "LinearMap",
@@ -70,7 +76,9 @@ __all__ = [
     "Predictions",
     "Reliability",
     "RowSums",
+    "Tagged",
     "Tally",
+    "WordTags",
     "Written",
     "accuracy",
     "block_counts",
@@ -104,10 +112,15 @@ __all__ = [
     "score_forecasts",
     "score_models",
     "score_numbers",
+    "score_taggers",
     "score_translations",
     "seasonal_naive",
     "sequence_summaries",
+    "spans_of",
+    "spell_spans",
     "student_quantile",
+    "tag_figures",
+    "tag_sums",
     "tally",
     "token_matches",
     "versus",

@@ -11,9 +11,11 @@ from regard.models.checkpoint import (
     load_bert,
     load_classifier,
     load_masked_lm,
+    load_token_classifier,
     save_bert,
     save_classifier,
     save_masked_lm,
+    save_token_classifier,
 )
 from regard.models.config import BertConfig
 from regard.models.decoder import Decoder
@@ -25,7 +27,7 @@ from regard.models.frame_config import FrameConfig
 from regard.models.frame_model import FrameModel
 from regard.models.generation import Beams, Generated, Sampling, Session, beam_search, generate, length_penalty
 from regard.models.gguf import load_gguf
-from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
+from regard.models.heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from regard.models.own_checkpoint import (
     load_forecaster,
     load_frame_model,
@@ -35,7 +37,12 @@ from regard.models.own_checkpoint import (
     save_recurrent,
 )
 from regard.models.pretrained import minilm_folder, smollm2_file
-from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
+from regard.models.recurrent import (
+    Recurrent,
+    RecurrentForCausalLM,
+    RecurrentForSequenceClassification,
+    RecurrentForTokenClassification,
+)
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
 from regard.models.recurrent_translator import RecurrentMemory, RecurrentTranslator
 from regard.models.torch_transformer import transformer_from_torch
@@ -49,6 +56,7 @@ __all__ = [
     "BertConfig",
     "BertForMaskedLM",
     "BertForSequenceClassification",
+    "BertForTokenClassification",
     "Decoder",
     "DecoderConfig",
     "Forecaster",
@@ -60,6 +68,7 @@ __all__ = [
     "RecurrentConfig",
     "RecurrentForCausalLM",
     "RecurrentForSequenceClassification",
+    "RecurrentForTokenClassification",
     "RecurrentMemory",
     "RecurrentTranslator",
     "RecurrentTranslatorConfig",
@@ -80,6 +89,7 @@ __all__ = [
     "load_gguf",
     "load_masked_lm",
     "load_recurrent",
+    "load_token_classifier",
     "load_transformer",
     "minilm_folder",
     "save_bert",
@@ -89,6 +99,7 @@ __all__ = [
     "save_frame_model",
     "save_masked_lm",
     "save_recurrent",
+    "save_token_classifier",
     "save_transformer",
     "smollm2_file",
     "transformer_from_torch",

@@ -2,7 +2,8 @@
 
 Other software that reads BERT reads what is written here. Two things have no counterpart there: our encoder has no
 pooler, so none is written, and the classifier pools by itself, so its part lies under ``regard`` in ``config.json`` and
-under ``regard.classifier`` among the weights, where ``transformers`` does not mistake it for its own.
+under ``regard.classifier`` among the weights, where ``transformers`` does not mistake it for its own. A tagger is the
+same there as here, and has the same names.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +14,28 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from regard._errors import RecordError
+from regard._errors import ArgumentError, RecordError
 from regard.models._hf.bert import canonical_name, config_from_hf, config_to_hf, hf_name
 from regard.models.bert import Bert
 from regard.models.config import BertConfig
-from regard.models.heads import BertForMaskedLM, BertForSequenceClassification
+from regard.models.heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from regard.models.weight_files import read_config, read_weights, write_weights
 
-__all__ = ["load_bert", "load_classifier", "load_masked_lm", "save_bert", "save_classifier", "save_masked_lm"]
+__all__ = [
+    "load_bert",
+    "load_classifier",
+    "load_masked_lm",
+    "load_token_classifier",
+    "save_bert",
+    "save_classifier",
+    "save_masked_lm",
+    "save_token_classifier",
+]
 
 _OF_ENCODER = ("pooler.*", "embeddings.position_ids")
 _OF_HEADS = ("cls.*", "classifier.*", "regard.classifier.*")
+_TAGGER = "BertForTokenClassification"
+_TWO_LABELS = ("LABEL_0", "LABEL_1")  # of a file without names, as transformers reads and writes it
 _OF_MASKED_LM = ("cls.seq_relationship.*", "cls.predictions.decoder.*")
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -96,6 +108,31 @@ def load_classifier(folder: Path | str, *, attention_dtype: torch.dtype | None =
     return _filled(make, folder, _OF_ENCODER)
 
 
+def load_token_classifier(
+    folder: Path | str, *, attention_dtype: torch.dtype | None = None
+) -> BertForTokenClassification:
+    """Load a tagger: what ``save_token_classifier`` wrote, or ``transformers``' ``BertForTokenClassification``.
+
+    Raises:
+        RecordError: a file is absent or damaged, the folder holds no tagger, or a key is missing, unexpected or of
+            another shape; it is named.
+        UnsupportedError: the folder holds another architecture.
+    """
+    folder = Path(folder)
+    config, values = _config(folder), read_config(folder)
+    if values.get("architectures") != [_TAGGER]:
+        raise RecordError(f"{folder / 'config.json'} must have architectures [{_TAGGER!r}], got another model.")
+    num_labels = len(values.get("id2label", _TWO_LABELS))
+    rate = values.get("classifier_dropout")
+    dropout_p = config.dropout_p if rate is None else rate
+
+    def make() -> BertForTokenClassification:
+        encoder = Bert(config, attention_dtype=attention_dtype)
+        return BertForTokenClassification(encoder, num_labels, dropout_p=dropout_p)
+
+    return _filled(make, folder, _OF_ENCODER, name=_name_in_tagger)
+
+
 def save_bert(model: Bert, folder: Path | str) -> None:
     """Write an encoder so that ``load_bert`` and ``transformers``' ``BertModel`` load it; each file is written whole.
 
@@ -125,23 +162,55 @@ def save_classifier(model: BertForSequenceClassification, folder: Path | str) ->
     _save(model, Path(folder), {**config_to_hf(model.bert.config, architecture="BertModel"), "regard": head})
 
 
-def _save(model: nn.Module, folder: Path, config: dict[str, Any]) -> None:
-    write_weights(folder, {hf_name(name): tensor for name, tensor in model.state_dict().items()}, config)
+def save_token_classifier(
+    model: BertForTokenClassification, folder: Path | str, labels: Sequence[str] | None = None
+) -> None:
+    """Write a tagger so that ``load_token_classifier`` and ``transformers``' ``BertForTokenClassification`` load it.
+
+    Args:
+        model: the tagger.
+        folder: where to; each file is written whole.
+        labels: names of the tags in the order of the outputs; ``LABEL_0``, … if not given.
+
+    Raises:
+        ArgumentError: not one name for each tag, or a name twice.
+        RecordError: the files cannot be written.
+    """
+    names = [f"LABEL_{number}" for number in range(model.num_labels)] if labels is None else list(labels)
+    if len(names) != model.num_labels or len(set(names)) != len(names):
+        raise ArgumentError(f"labels must hold one name for each of {model.num_labels} tags, got {names}.")
+    head = {
+        "classifier_dropout": model.dropout.p,
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+    content = {**config_to_hf(model.bert.config, architecture=_TAGGER), **head}
+    _save(model, Path(folder), content, name=_name_in_tagger)
+
+
+def _name_in_tagger(name: str) -> str:
+    return name if name.startswith("classifier.") else hf_name(name)
+
+
+def _save(model: nn.Module, folder: Path, config: dict[str, Any], *, name: Callable[[str], str] = hf_name) -> None:
+    write_weights(folder, {name(ours): tensor for ours, tensor in model.state_dict().items()}, config)
 
 
 def _config(folder: Path) -> BertConfig:
     return config_from_hf(read_config(folder), source=str(folder / "config.json"))
 
 
-def _filled(make: Callable[[], _Model], folder: Path, ignore: Sequence[str]) -> _Model:
+def _filled(
+    make: Callable[[], _Model], folder: Path, ignore: Sequence[str], *, name: Callable[[str], str] = hf_name
+) -> _Model:
     """Return a model with the weights of ``folder``, without drawing random ones first."""
     with torch.device("meta"):
         model = make()
     tensors = model.state_dict()
-    names = {name: _without_prefix(hf_name(name)) for name in tensors}
-    needed = {names[name]: tensor.shape for name, tensor in tensors.items()}
+    names = {ours: _without_prefix(name(ours)) for ours in tensors}
+    needed = {names[ours]: tensor.shape for ours, tensor in tensors.items()}
     read = read_weights(folder / "model.safetensors", needed, key=_without_prefix, ignore=ignore)
-    model.load_state_dict({name: read[theirs] for name, theirs in names.items()}, assign=True)
+    model.load_state_dict({ours: read[theirs] for ours, theirs in names.items()}, assign=True)
     return model
 
 

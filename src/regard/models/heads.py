@@ -1,4 +1,4 @@
-"""What BERT is trained for: masked words, and classes of whole texts."""
+"""What BERT is trained for: masked words, classes of whole texts, and a tag for each token."""
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -10,7 +10,7 @@ from regard.models.initialise import initialise
 from regard.models.inputs import check_not_empty, keep_mask
 from regard.modules import FastDropout
 
-__all__ = ["BertForMaskedLM", "BertForSequenceClassification"]
+__all__ = ["BertForMaskedLM", "BertForSequenceClassification", "BertForTokenClassification"]
 
 
 class BertForMaskedLM(nn.Module):
@@ -100,6 +100,53 @@ class BertForSequenceClassification(nn.Module):
         hidden = self.bert(input_ids, attention_mask, token_type_ids)
         pooled = hidden[:, 0] if self.pooling == "first" else _mean(hidden, keep_mask(attention_mask, input_ids.shape))
         logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+class BertForTokenClassification(nn.Module):
+    """BERT with a linear layer over each token's hidden state.
+
+    Args:
+        encoder: the encoder; it becomes ``bert``.
+        num_labels: number of tags.
+        dropout_p: dropout of the hidden states before the linear layer.
+
+    Raises:
+        ArgumentError: fewer than two tags.
+
+    References:
+        Devlin et al., BERT, arXiv:1810.04805, section 5.3.
+
+    Example:
+        >>> import torch
+        >>> from regard.models import Bert, BertConfig
+        >>> config = BertConfig(vocab_size=99, embed_dim=32, num_heads=2, num_layers=1, feed_forward_dim=64)
+        >>> BertForTokenClassification(Bert(config), 5)(torch.tensor([[2, 17, 3]])).shape
+        torch.Size([1, 3, 5])
+    """
+
+    def __init__(self, encoder: Bert, num_labels: int, *, dropout_p: float = 0.1) -> None:
+        super().__init__()
+        if num_labels < 2:
+            raise ArgumentError(f"num_labels must be at least 2, got {num_labels}; one tag needs no tagger.")
+        self.bert = encoder
+        self.num_labels = num_labels
+        self.dropout = FastDropout(dropout_p)
+        self.classifier = nn.Linear(encoder.config.embed_dim, num_labels)
+        initialise(self.classifier)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch len"],
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Float[Tensor, "batch len num_labels"]:
+        """Return the logits of the tags at each place; the arguments are those of ``Bert``.
+
+        At padding they mean nothing.
+        """
+        hidden = self.bert(input_ids, attention_mask, token_type_ids)
+        logits: Tensor = self.classifier(self.dropout(hidden))
         return logits
 
 

@@ -17,7 +17,12 @@ from regard.models.forecaster import Forecaster
 from regard.models.forecaster_config import ForecasterConfig
 from regard.models.frame_config import FrameConfig
 from regard.models.frame_model import FrameModel
-from regard.models.recurrent import Recurrent, RecurrentForCausalLM, RecurrentForSequenceClassification
+from regard.models.recurrent import (
+    Recurrent,
+    RecurrentForCausalLM,
+    RecurrentForSequenceClassification,
+    RecurrentForTokenClassification,
+)
 from regard.models.recurrent_config import RecurrentConfig, RecurrentTranslatorConfig
 from regard.models.recurrent_translator import RecurrentTranslator
 from regard.models.weight_files import read_config, read_weights, write_weights
@@ -31,7 +36,13 @@ __all__ = [
     "save_recurrent",
 ]
 
-RecurrentModel = Recurrent | RecurrentForSequenceClassification | RecurrentForCausalLM | RecurrentTranslator
+RecurrentModel = (
+    Recurrent
+    | RecurrentForSequenceClassification
+    | RecurrentForTokenClassification
+    | RecurrentForCausalLM
+    | RecurrentTranslator
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,14 @@ _RECURRENT: dict[type[nn.Module], _Kind] = {
         config=RecurrentConfig,
         describe=lambda model: (model.encoder.config, _classifier_head(model)),
         make=lambda config, head: RecurrentForSequenceClassification(Recurrent(config), **head),
+    ),
+    RecurrentForTokenClassification: _Kind(
+        config=RecurrentConfig,
+        describe=lambda model: (
+            model.encoder.config,
+            {"num_labels": model.num_labels, "dropout_p": model.dropout.p},
+        ),
+        make=lambda config, head: RecurrentForTokenClassification(Recurrent(config), **head),
     ),
     RecurrentForCausalLM: _Kind(
         config=RecurrentConfig,

@@ -18,7 +18,12 @@ from regard.models.recurrent_config import RecurrentConfig
 from regard.modules import FastDropout, RecurrentLayers
 from regard.modules.recurrent import State
 
-__all__ = ["Recurrent", "RecurrentForCausalLM", "RecurrentForSequenceClassification"]
+__all__ = [
+    "Recurrent",
+    "RecurrentForCausalLM",
+    "RecurrentForSequenceClassification",
+    "RecurrentForTokenClassification",
+]
 
 
 class Recurrent(nn.Module):
@@ -116,6 +121,44 @@ class RecurrentForSequenceClassification(nn.Module):
         hidden, last = self.encoder(input_ids, attention_mask)
         pooled = _last(last, self.encoder) if self.pooling == "last" else _mean(hidden, attention_mask)
         logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+class RecurrentForTokenClassification(nn.Module):
+    """A recurrent network with a linear layer over the hidden state of each token.
+
+    Args:
+        encoder: the network, best one that reads both ways; it becomes ``encoder``.
+        num_labels: number of tags.
+        dropout_p: dropout of the hidden states before the linear layer.
+
+    Raises:
+        ArgumentError: fewer than two tags.
+
+    References:
+        Huang et al., Bidirectional LSTM-CRF models for sequence tagging, arXiv:1508.01991 (here without the CRF).
+
+    Example:
+        >>> config = RecurrentConfig(vocab_size=99, bidirectional=True)
+        >>> RecurrentForTokenClassification(Recurrent(config), 5)(torch.tensor([[2, 17, 3]])).shape
+        torch.Size([1, 3, 5])
+    """
+
+    def __init__(self, encoder: Recurrent, num_labels: int, *, dropout_p: float = 0.1) -> None:
+        super().__init__()
+        if num_labels < 2:
+            raise ArgumentError(f"num_labels must be at least 2, got {num_labels}; one tag needs no tagger.")
+        self.encoder = encoder
+        self.num_labels = num_labels
+        self.dropout = FastDropout(dropout_p)
+        self.classifier = nn.Linear(encoder.output_dim, num_labels)
+        initialise(self.classifier)
+
+    def forward(
+        self, input_ids: Int[Tensor, "batch len"], attention_mask: Tensor | None = None
+    ) -> Float[Tensor, "batch len num_labels"]:
+        """Return the logits of the tags at each place; the arguments are those of ``Recurrent``."""
+        logits: Tensor = self.classifier(self.dropout(self.encoder(input_ids, attention_mask)[0]))
         return logits
 
 

@@ -20,7 +20,7 @@ _TRUNCATED = 0.25
 _SPLITS = ("train", "validation", "test")
 _FILE = "audit.json"
 _CLASSIFIES = ("text classification", "sequence classification")
-_DOCUMENTS = ("text classification", "translation")
+_DOCUMENTS = ("text classification", "token tagging", "translation")
 """Tasks whose rows are texts of their own; a series or one long text has no rows that could be equal or cut."""
 _ROWS = (*_DOCUMENTS, "sequence classification", "sequence regression")
 """Tasks whose rows are of their own: texts, and sequences of frames, which are never cut."""

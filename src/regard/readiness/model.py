@@ -15,7 +15,14 @@ _MARGIN = 0.005
 _FILE = "metrics.json"
 _COMPARISON = "comparison.json"
 _CLASSIFIES = ("text classification", "sequence classification")
-_OTHERS = ("translation", "language modelling", "masked language modelling", "forecasting", "sequence regression")
+_OTHERS = (
+    "token tagging",
+    "translation",
+    "language modelling",
+    "masked language modelling",
+    "forecasting",
+    "sequence regression",
+)
 
 
 def _beats_majority(facts: Facts) -> Answer:

@@ -22,6 +22,8 @@ from regard.train.progress import Progress, Silent
 from regard.train.ranks import Ranks, join_ranks
 from regard.train.recipes import RECIPES, Recipe, configure
 from regard.train.schedule import learning_rate_factor
+from regard.train.tagging.config import TaggerConfig
+from regard.train.tagging.inference import Tagger
 from regard.train.translation.book import BookSource, translate_book
 from regard.train.translation.book_judging import judge_book
 from regard.train.translation.config import TranslatorConfig
@@ -47,6 +49,8 @@ __all__ = [
     "Recipe",
     "SequencePredictor",
     "Silent",
+    "Tagger",
+    "TaggerConfig",
     "Task",
     "TrainedForecaster",
     "Translator",

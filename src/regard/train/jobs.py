@@ -17,6 +17,8 @@ from regard.train.language.job import LanguageJob
 from regard.train.masked.config import MaskedConfig
 from regard.train.masked.job import MaskedJob
 from regard.train.progress import Progress
+from regard.train.tagging.config import TaggerConfig
+from regard.train.tagging.job import TaggerJob
 from regard.train.translation.config import TranslatorConfig
 from regard.train.translation.job import TranslatorJob
 
@@ -28,6 +30,7 @@ _JOBS: dict[type[JobConfig], type[Job[Any, Any]]] = {
     FramesConfig: FramesJob,
     LanguageConfig: LanguageJob,
     MaskedConfig: MaskedJob,
+    TaggerConfig: TaggerJob,
     TranslatorConfig: TranslatorJob,
 }
 

@@ -15,6 +15,7 @@ from regard.train.forecasting.config import ForecastingConfig
 from regard.train.frames.config import FramesConfig
 from regard.train.language.config import LanguageConfig
 from regard.train.masked.config import MaskedConfig
+from regard.train.tagging.config import TaggerConfig
 from regard.train.translation.config import TranslatorConfig
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "language_model",
     "masked_words",
     "text_classifier",
+    "token_tagger",
     "translator",
 ]
 
@@ -56,6 +58,11 @@ class Recipe:
 def text_classifier() -> dict[str, Any]:
     """Fine-tune a pretrained BERT to classify the documents of a file: set data.path, data.text and data.label."""
     return {"recipe": "text-classifier", "data": {"source": "table"}}
+
+
+def token_tagger() -> dict[str, Any]:
+    """Fine-tune a pretrained BERT to tag each word of a sentence, or to restore case and punctuation: set data.path."""
+    return {"recipe": "token-tagger", "data": {}, "optim": {"epochs": 3, "lr": 2e-4}}
 
 
 def demo() -> dict[str, Any]:
@@ -121,6 +128,7 @@ RECIPES: dict[str, Recipe] = {
     "language-model": Recipe(config=LanguageConfig, values=language_model, needs="data.path=FILE"),
     "masked-words": Recipe(config=MaskedConfig, values=masked_words, needs="data.path=FILE"),
     "text-classifier": Recipe(config=ClassifierConfig, values=text_classifier, needs="data.path=FILE"),
+    "token-tagger": Recipe(config=TaggerConfig, values=token_tagger, needs="data.path=FILE"),
     "translator": Recipe(config=TranslatorConfig, values=translator, needs="data.path=FILE"),
 }
 

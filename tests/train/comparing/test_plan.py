@@ -26,6 +26,16 @@ def test_a_recipe_that_begins_with_pretrained_weights_gives_way() -> None:
     assert str(first.config.data.path) == "mine.csv"
 
 
+def test_taggers_are_compared_from_scratch() -> None:
+    [first, other, *_] = plan_comparison("token-tagger", ["transformer", "gru"], [0, 1, 2], ["data.path=a.conll"])
+
+    assert (first.recipe, first.config.model.pretrained, other.config.model.architecture) == (
+        "token-tagger",
+        "none",
+        "gru",
+    )
+
+
 def test_nobody_pays_for_being_looked_at() -> None:
     [run, *_] = plan_comparison("forecaster", ["transformer", "gru"], [0, 1, 2], ["data.path=series.csv"])
 

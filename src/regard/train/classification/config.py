@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from regard.train.config import JobConfig, OptimConfig, Settings
 
-__all__ = ["ClassifierConfig", "ClassifierOptim", "DataConfig", "ModelConfig"]
+__all__ = ["ClassifierConfig", "ClassifierOptim", "DataConfig", "EncoderConfig", "ModelConfig"]
 
 
 class DataConfig(Settings):
@@ -47,8 +47,8 @@ _FROM_SCRATCH = {"num_layers": 4, "embed_dim": 256, "num_heads": 4, "vocab_size"
 """Sizes of a model that starts from scratch, where they are not given."""
 
 
-class ModelConfig(Settings):
-    """The classifier: its encoder, pretrained or from scratch, and how its tokens become one vector."""
+class EncoderConfig(Settings):
+    """The encoder that a head sits on, pretrained or from scratch."""
 
     pretrained: Path | Literal["minilm", "none"] = Field(
         "minilm", description="folder in Hugging Face layout, 'minilm', or 'none' for a model from scratch"
@@ -71,7 +71,6 @@ class ModelConfig(Settings):
         description="width of a recurrent network's state; if not given, the one that makes as many parameters as a "
         "Transformer of num_layers, embed_dim and num_heads has",
     )
-    pooling: Literal["mean", "first"] = "mean"
     dropout_p: float = Field(0.1, ge=0, lt=1)
     attention_dropout_p: float = Field(0.0, ge=0, lt=1, description="above 0 a CPU leaves the fused kernel")
     attention_dtype: Literal["auto", "float32", "autocast"] = Field(
@@ -88,17 +87,16 @@ class ModelConfig(Settings):
         return _FROM_SCRATCH | given
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> "ModelConfig":
+    def _sizes_fit(self) -> "EncoderConfig":
         given = [name for name in _FROM_SCRATCH if getattr(self, name) is not None]
         if self.pretrained != "none" and given:
             raise ValueError(
                 f"model.{given[0]} belongs to a model from scratch, got model.pretrained={self.pretrained}; "
                 "leave it out or set model.pretrained=none"
             )
-        if self.architecture != "transformer" and (self.pretrained != "none" or self.pooling != "mean"):
+        if self.architecture != "transformer" and self.pretrained != "none":
             raise ValueError(
-                f"model.architecture={self.architecture} needs model.pretrained=none and model.pooling=mean, "
-                f"got {self.pretrained} and {self.pooling}"
+                f"model.architecture={self.architecture} needs model.pretrained=none, got {self.pretrained}"
             )
         if self.architecture == "transformer" and self.hidden_dim is not None:
             raise ValueError("model.hidden_dim belongs to a recurrent network; leave it out or set model.architecture")
@@ -106,6 +104,18 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"model.embed_dim must be a multiple of model.num_heads, got {self.embed_dim} and {self.num_heads}"
             )
+        return self
+
+
+class ModelConfig(EncoderConfig):
+    """The classifier: its encoder, and how its tokens become one vector."""
+
+    pooling: Literal["mean", "first"] = "mean"
+
+    @model_validator(mode="after")
+    def _pooling_fits(self) -> "ModelConfig":
+        if self.architecture != "transformer" and self.pooling != "mean":
+            raise ValueError(f"model.architecture={self.architecture} needs model.pooling=mean, got {self.pooling}")
         return self
 
 

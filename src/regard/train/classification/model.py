@@ -1,4 +1,4 @@
-"""The classifier that a recipe names: on a pretrained encoder, or from scratch."""
+"""The classifier that a recipe names: on a pretrained encoder, or from scratch; and that encoder, for other heads."""
 
 from pathlib import Path
 
@@ -16,16 +16,24 @@ from regard.models import (
     minilm_folder,
     width_for,
 )
-from regard.train.classification.config import ModelConfig
+from regard.train.classification.config import EncoderConfig, ModelConfig
 
-__all__ = ["ClassifierModel", "model_name", "new_classifier", "pretrained_folder"]
+__all__ = [
+    "ClassifierModel",
+    "model_name",
+    "new_classifier",
+    "new_encoder",
+    "new_recurrent_encoder",
+    "pretrained_folder",
+    "scratch_config",
+]
 
 ClassifierModel = BertForSequenceClassification | RecurrentForSequenceClassification
 
 _FEED_FORWARD = 4  # times the width, as in BERT
 
 
-def pretrained_folder(settings: ModelConfig) -> Path | None:
+def pretrained_folder(settings: EncoderConfig) -> Path | None:
     """Return where the pretrained encoder and its tokenizer are; None for a model that starts from scratch.
 
     Raises:
@@ -36,7 +44,7 @@ def pretrained_folder(settings: ModelConfig) -> Path | None:
     return minilm_folder() if settings.pretrained == "minilm" else None
 
 
-def model_name(settings: ModelConfig) -> str:
+def model_name(settings: EncoderConfig) -> str:
     """Return what a person reads, such as ``BERT of 4 layers and width 256 from scratch``."""
     if settings.architecture != "transformer":
         layers = "1 layer" if settings.recurrent_layers == 1 else f"{settings.recurrent_layers} layers"
@@ -74,18 +82,41 @@ def new_classifier(
     """
     if settings.architecture != "transformer":
         return _recurrent(settings, num_labels, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
-    folder = pretrained_folder(settings)
-    if folder is not None:
-        encoder = load_bert(
-            folder,
-            dropout_p=settings.dropout_p,
-            attention_dropout_p=settings.attention_dropout_p,
-            attention_dtype=attention_dtype,
-        )
-    else:
-        config = _config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
-        encoder = Bert(config, attention_dtype=attention_dtype)
+    encoder = new_encoder(
+        settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id, attention_dtype=attention_dtype
+    )
     return BertForSequenceClassification(encoder, num_labels, pooling=settings.pooling, dropout_p=settings.dropout_p)
+
+
+def new_encoder(
+    settings: EncoderConfig, *, vocab_size: int, max_len: int, pad_id: int, attention_dtype: torch.dtype | None = None
+) -> Bert:
+    """Return the Transformer encoder, pretrained or from scratch; arguments and errors as for ``new_classifier``."""
+    folder = pretrained_folder(settings)
+    if folder is None:
+        config = scratch_config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id)
+        return Bert(config, attention_dtype=attention_dtype)
+    return load_bert(
+        folder,
+        dropout_p=settings.dropout_p,
+        attention_dropout_p=settings.attention_dropout_p,
+        attention_dtype=attention_dtype,
+    )
+
+
+def new_recurrent_encoder(settings: EncoderConfig, width: int, *, vocab_size: int, pad_id: int) -> Recurrent:
+    """Return a recurrent encoder that reads both ways, of ``width``."""
+    config = RecurrentConfig(
+        cell=settings.architecture,
+        vocab_size=vocab_size,
+        embed_dim=settings.embed_dim or width,
+        hidden_dim=width,
+        num_layers=settings.recurrent_layers,
+        bidirectional=True,
+        dropout_p=settings.dropout_p,
+        pad_id=pad_id,
+    )
+    return Recurrent(config)
 
 
 def _recurrent(
@@ -94,27 +125,19 @@ def _recurrent(
     """Return a recurrent classifier, of the Transformer's parameter count where the recipe gives no width."""
 
     def make(width: int) -> RecurrentForSequenceClassification:
-        config = RecurrentConfig(
-            cell=settings.architecture,
-            vocab_size=vocab_size,
-            embed_dim=settings.embed_dim or width,
-            hidden_dim=width,
-            num_layers=settings.recurrent_layers,
-            bidirectional=True,
-            dropout_p=settings.dropout_p,
-            pad_id=pad_id,
-        )
-        return RecurrentForSequenceClassification(Recurrent(config), num_labels, dropout_p=settings.dropout_p)
+        encoder = new_recurrent_encoder(settings, width, vocab_size=vocab_size, pad_id=pad_id)
+        return RecurrentForSequenceClassification(encoder, num_labels, dropout_p=settings.dropout_p)
 
     if settings.hidden_dim is not None:
         return make(settings.hidden_dim)
     with torch.device("meta"):
-        encoder = Bert(_config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id))
+        encoder = Bert(scratch_config(settings, vocab_size=vocab_size, max_len=max_len, pad_id=pad_id))
         wanted = count_parameters(BertForSequenceClassification(encoder, num_labels))
     return make(width_for(wanted, make))
 
 
-def _config(settings: ModelConfig, *, vocab_size: int, max_len: int, pad_id: int) -> BertConfig:
+def scratch_config(settings: EncoderConfig, *, vocab_size: int, max_len: int, pad_id: int) -> BertConfig:
+    """Return the config of an encoder that starts from scratch."""
     sizes = (settings.num_layers, settings.embed_dim, settings.num_heads)
     num_layers, embed_dim, num_heads = (size for size in sizes if size is not None)
     return BertConfig(

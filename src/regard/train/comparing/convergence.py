@@ -32,6 +32,7 @@ SLOWER = 1.2
 
 VALIDATED = {
     "text classification": ("loss", "accuracy", "macro_f1"),
+    "token tagging": ("loss", "accuracy", "macro_f1"),
     "language modelling": ("loss", "perplexity"),
     "forecasting": ("loss", "mae"),
     "translation": ("loss", "perplexity", "token_accuracy"),

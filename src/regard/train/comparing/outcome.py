@@ -14,6 +14,7 @@ from regard.models import count_parameters, load_forecaster, load_frame_model
 from regard.records import Interval, ModelScore, Run
 from regard.train.classification.inference import open_classifier
 from regard.train.language.model import open_language_model
+from regard.train.tagging.model import open_tagger
 from regard.train.translation.model import open_translator
 
 __all__ = ["Look", "Outcome", "Rows", "read_outcome"]
@@ -167,7 +168,8 @@ def _network(run: Run) -> tuple[nn.Module, list[torch.Tensor]]:
     steps = [event for event in run.events("step") if event.get("tokens")]
     rows = config["optim"]["batch_size"]
     length = max(1, round(float(np.mean([event["tokens"] / rows for event in steps]))))
-    return open_classifier(folder), [_ids(min(length, config["data"]["max_len"]))]
+    inputs = [_ids(min(length, config["data"]["max_len"]))]
+    return (open_tagger if run.info.task == "token tagging" else open_classifier)(folder), inputs
 
 
 def _ids(length: int) -> torch.Tensor:

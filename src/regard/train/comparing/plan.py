@@ -19,7 +19,17 @@ BASELINES = "linear"
 
 _FROM_SCRATCH = {"text-classifier": "from-scratch", "demo": "from-scratch", "demo-fast": "from-scratch"}
 """A pretrained model would be compared with its pretraining, so the recipes that begin with one give way."""
-_COMPARED = ("text-classifier", "from-scratch", "language-model", "forecaster", "frames", "translator")
+_COMPARED = (
+    "text-classifier",
+    "from-scratch",
+    "token-tagger",
+    "language-model",
+    "translator",
+    "forecaster",
+    "frames",
+)
+_SETTINGS = {"text-classifier": ["data.source=table"], "token-tagger": ["model.pretrained=none"]}
+"""What takes the recipe that trains from scratch to the data of another, or a recipe to a start from scratch."""
 _UNWATCHED = ("watch.every_step=[]", 'watch.sometimes=["entropy"]', "watch.interval=1000000", "check=false")
 """Looking at attention would cost the model that has it."""
 
@@ -59,7 +69,7 @@ def plan_comparison(
     """Return the runs, seed by seed, so that a comparison that is stopped has seen every variant.
 
     Args:
-        recipe: name of a recipe of classification, language modelling, forecasting, translation or frames.
+        recipe: name of a recipe of classification, tagging, language modelling, translation, forecasting or frames.
         models: out of ``ARCHITECTURES`` and ``BASELINES``; the first is the one that others are held against.
         seeds: three or more; fewer say nothing of chance.
         settings: of all models, or of one, as in ``"lstm:optim.lr=2e-3"``.
@@ -131,7 +141,7 @@ def _base(recipe: str) -> tuple[str, list[str]]:
         raise ArgumentError(
             f"A comparison takes one of {', '.join(_COMPARED)}, got {recipe}, which has one architecture."
         )
-    return base, ["data.source=table"] if recipe == "text-classifier" else []
+    return base, _SETTINGS.get(recipe, [])
 
 
 def _sorted(settings: Iterable[str], models: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

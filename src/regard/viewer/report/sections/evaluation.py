@@ -44,10 +44,15 @@ def _classes(metrics: dict[str, Any], rows: list[ModelScore]) -> dict[str, Any] 
         return None
     return {
         "number": len(metrics["labels"]),
+        "name": metrics.get("class_name", "class"),
+        "names": f"{metrics['class_name']}s" if "class_name" in metrics else "classes",
+        "unit": metrics.get("class_unit", metrics.get("unit", "documents")),
         "rows": metrics["per_class"],
+        "spans": metrics.get("per_span"),
         "confusion": confusion_matrix(metrics["confusion"], metrics["labels"]) if _fits(metrics) else None,
         "mistakes": _mistakes(metrics["confusion"], metrics["labels"]),
         "reliability": _reliability(metrics, rows),
+        "has_scores": "calibration" in metrics,
     }
 
 

@@ -18,7 +18,7 @@ __all__ = [
     "whiskers",
 ]
 
-_HEADLINES = ("accuracy", "macro_f1", "auc_roc")
+_HEADLINES = ("accuracy", "macro_f1", "auc_roc", "span_f1")
 _NUM_HEADLINES = 3
 
 

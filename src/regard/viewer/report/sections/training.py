@@ -17,7 +17,7 @@ _LAYER_COLOURS = 8
 _NOT_METRICS = ("time", "level", "event", "step", "epoch", "loss")
 _SQUARED = ("forecasting", "sequence regression")
 """Tasks that are trained on squared errors, the others on nats."""
-_CALLED = {"macro_f1": "macro F1", "bleu": "BLEU", "chrf": "chrF"}
+_CALLED = {"macro_f1": "macro F1", "span_f1": "span F1", "bleu": "BLEU", "chrf": "chrF"}
 
 
 def training(run: Run) -> dict[str, Any]:
