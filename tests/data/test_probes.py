@@ -57,6 +57,7 @@ def test_recalled_values_are_those_of_their_keys():
         assert len(pairs) == 8
         assert [pairs[key] for key in row[places].tolist()] == values.tolist()
         assert places.min() - 15 == 25  # the last pair's value
+        assert set(row[places[0] + 1 :: 2].tolist()) == {0}  # no value is shown that would narrow down the others
 
 
 def test_sums_are_of_the_two_marked_numbers():
