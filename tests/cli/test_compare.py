@@ -92,6 +92,12 @@ def test_the_way_to_a_target_at_three_lengths(
     assert code == 1
     assert out.count("slower than before by more than 20%") == 3
 
+    way[way.index("loss=3")] = "loss=2"
+    code, _, err = regard_command(*arguments, *way, "--set", "seed=9", "--before", tmp_path / "before.json")
+    assert code == 1
+    assert "must have the same target, loss=2, got loss=3" in err
+    assert len(in_process) == 9  # nothing was trained for it
+
 
 @pytest.mark.parametrize(
     ("more", "message"),

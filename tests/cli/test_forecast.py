@@ -65,3 +65,8 @@ def test_runs_without_a_forecaster_are_one_sentence(
     code, _, err = regard_command("forecast", untrained.folder, file)
     assert code == 1
     assert "got a run without one" in err
+
+    (run.folder / "model" / "series.json").write_text("{")
+    code, _, err = regard_command("forecast", run.folder, file)
+    assert code == 1
+    assert "series.json must hold JSON, got something else" in err

@@ -69,7 +69,7 @@ def compare(
     from rich.console import Console
 
     from regard.records import Run, write_bytes, write_json
-    from regard.train.comparing.convergence import Target, draw_convergence
+    from regard.train.comparing.convergence import Target, check_before, draw_convergence
     from regard.train.comparing.outcome import read_outcome
     from regard.train.comparing.plan import BASELINES, plan_comparison
     from regard.train.comparing.summary import summarise
@@ -83,6 +83,8 @@ def compare(
     plan = plan_comparison(recipe, names, _numbers(seeds), settings or [], vary=vary)
     if goal is not None:
         goal.check(plan[0].config.task)
+        if earlier is not None:
+            check_before(earlier, goal, list(dict.fromkeys(one.model for one in plan)))
     folder = out or Path("runs") / f"compare-{recipe}"
     console = Console(highlight=False)
     for number, planned in enumerate(plan, start=1):
@@ -109,7 +111,7 @@ def compare(
 
 
 def _earlier(path: Path, goal: "Target | None") -> dict[str, Any]:
-    """Read an earlier comparison before anything is trained."""
+    """Read the way to the target of an earlier comparison, before anything is trained."""
     if goal is None:
         raise ArgumentError("--before needs the --target that both comparisons should reach, got none.")
     try:
@@ -120,7 +122,8 @@ def _earlier(path: Path, goal: "Target | None") -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict) or "convergence" not in found:
         raise ArgumentError(f"--before must be a comparison.json that was made with --target, got {path}.")
-    return found
+    way: dict[str, Any] = found["convergence"]
+    return way
 
 
 def _numbers(seeds: str) -> list[int]:

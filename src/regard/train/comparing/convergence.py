@@ -103,24 +103,11 @@ def convergence(
     Args:
         by_model: the runs of each variant; the first variant is held against the others.
         target: what is to be reached.
-        before: ``convergence`` of an earlier comparison with the same target, to be held against this one.
-
-    Raises:
-        ArgumentError: an earlier comparison of another target, or without a model of this one.
+        before: ``convergence`` of an earlier comparison, to be held against this one; see ``check_before``.
     """
-    if before is not None and (before["metric"], before["target"]) != (target.metric, target.value):
-        raise ArgumentError(
-            f"The earlier comparison must have the same target, {target.metric}={target.value:g}, got "
-            f"{before['metric']}={before['target']:g}."
-        )
     models = {model: _reached(runs, target) for model, runs in by_model.items()}
     names = list(models)
     earlier = {} if before is None else {name: before["models"][name] for name in names if name in before["models"]}
-    if before is not None and not earlier:
-        raise ArgumentError(
-            f"The earlier comparison must share a model with this one, {', '.join(names)}; it has "
-            f"{', '.join(before['models'])}."
-        )
     return {
         "metric": target.metric,
         "target": target.value,
@@ -130,6 +117,29 @@ def convergence(
         "against": [_ratios(names[0], models[names[0]], other, models[other]) for other in names[1:]],
         "before": [_held_against(name, models[name], old) for name, old in earlier.items()],
     }
+
+
+def check_before(before: Mapping[str, Any], target: Target, models: Sequence[str]) -> None:
+    """Refuse an earlier comparison that nothing can be held against, before anything is trained.
+
+    Args:
+        before: ``convergence`` of the earlier comparison.
+        target: of the new one.
+        models: names of its variants.
+
+    Raises:
+        ArgumentError: another target, or no model of the new one.
+    """
+    if (before["metric"], before["target"]) != (target.metric, target.value):
+        raise ArgumentError(
+            f"The earlier comparison must have the same target, {target.metric}={target.value:g}, got "
+            f"{before['metric']}={before['target']:g}."
+        )
+    if not set(models) & set(before["models"]):
+        raise ArgumentError(
+            f"The earlier comparison must share a model with this one, {', '.join(models)}; it has "
+            f"{', '.join(before['models'])}."
+        )
 
 
 def _reached(runs: Sequence[Outcome], target: Target) -> dict[str, Any]:

@@ -46,11 +46,10 @@ def summarise(
         baselines: whether the baselines that every run scores take part in the table.
         varied: whether the models are one architecture at several values of a setting, which may change its size.
         target: what the validation metric should reach, to tell how soon it does.
-        before: content of an earlier ``comparison.json`` with the same target, which this one is held against.
+        before: ``convergence`` of an earlier comparison with that target, which this one is held against.
 
     Raises:
-        ArgumentError: models whose parameter counts differ by more than 5 %, runs of unlike tasks or splits, or an
-            earlier comparison without that target.
+        ArgumentError: models whose parameter counts differ by more than 5 %, or runs of unlike tasks or splits.
     """
     by_model: dict[str, list[Outcome]] = {}
     for one in outcomes:
@@ -60,7 +59,7 @@ def summarise(
     names = first.metrics["metric_order"]
     qualities = [_quality(name, by_model, first, baselines) for name in names]
     costs = [cost for field, title in _COSTS if (cost := _cost(field, title, by_model)) is not None]
-    told = {} if target is None else {"convergence": convergence(by_model, target, _convergence_of(before))}
+    told = {} if target is None else {"convergence": convergence(by_model, target, before)}
     return told | {
         "schema_version": SCHEMA_VERSION,
         "task": first.metrics["task"],
@@ -82,12 +81,6 @@ def summarise(
             "those of training; memory is that of the whole process"
         ),
     }
-
-
-def _convergence_of(before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if before is not None and "convergence" not in before:
-        raise ArgumentError("The earlier comparison must have had a target too, got one without; run it with --target.")
-    return None if before is None else before["convergence"]
 
 
 def _check(by_model: Mapping[str, Sequence[Outcome]], first: Outcome, *, varied: bool) -> None:

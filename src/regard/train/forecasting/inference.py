@@ -1,6 +1,5 @@
 """A trained forecaster, opened from its run folder and asked what comes next."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from regard._errors import ArgumentError, DataError, RecordError
 from regard.data import Series, Standardizer, load_series
 from regard.models import Forecaster, load_forecaster
 from regard.records import Run
+from regard.records.reading import read_json
 from regard.train.forecasting.config import ForecastingConfig
 
 __all__ = ["BAND", "Forecast", "TrainedForecaster", "error_band"]
@@ -82,15 +82,15 @@ class TrainedForecaster:
         """Open the model that ``run`` trained.
 
         Raises:
-            RecordError: the run is of another task, has not written its model yet, or was made before forecasts had a
-                band.
+            RecordError: the run is of another task, has not written its model yet, was made before forecasts had a
+                band, or a file of it is damaged.
         """
         if run.info.task != ForecastingConfig.task:
             raise RecordError(f"A run of a forecaster is needed, got one of {run.info.task} in {run.folder}.")
         if next(run.events("trained"), None) is None:
             raise RecordError(f"A trained model is needed, got a run without one in {run.folder}; train it to its end.")
         folder = run.folder / "model"
-        content: dict[str, Any] = json.loads((folder / "series.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(folder / "series.json", "A forecast needs the scale of the channels")
         if "error_band" not in content:
             raise RecordError(f"{folder / 'series.json'} must hold the errors in validation, got none; train it again.")
         return cls(

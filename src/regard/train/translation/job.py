@@ -11,6 +11,7 @@ from torch import nn
 from regard._errors import ArgumentError
 from regard.data import ParallelTexts, Tokenizer, train_subwords, word_tokenizer
 from regard.evaluate import LEXICON, Lexicon, Written, row_values, score_translations
+from regard.models import load_transformer
 from regard.records import Checks, Run
 from regard.train.job import Job
 from regard.train.progress import Progress
@@ -102,7 +103,7 @@ class TranslatorJob(Job[TranslatorConfig, TranslationNetwork]):
 
     def _checked(self, folder: Path) -> tuple[nn.Module, str]:
         origin = f"from regard.models import load_transformer\nload_transformer({str(folder)!r})"
-        return open_translator(folder), origin
+        return load_transformer(folder), origin
 
     def _written(self, model: TranslationNetwork, pairs: ParallelTexts) -> Written:
         writing, data = self._config.write, self._config.data
