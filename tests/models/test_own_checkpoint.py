@@ -18,6 +18,7 @@ from regard.models import (
     save_forecaster,
     save_recurrent,
 )
+from regard.models.own_checkpoint import recurrent_in
 
 
 def network(**changes):
@@ -86,3 +87,13 @@ def test_weights_of_another_shape_are_named(tmp_path):
 
     with pytest.raises(RecordError, match=r"weight_hh_l0|weight_ih_l0"):
         load_recurrent(tmp_path)
+
+
+def test_a_folder_holds_a_recurrent_network_of_the_class_that_is_needed_or_none(tmp_path):
+    save_recurrent(RecurrentForCausalLM(network()), tmp_path / "recurrent")
+    save_forecaster(Forecaster(ForecasterConfig(input_len=16, horizon=4, patch_len=8, stride=8)), tmp_path / "other")
+
+    assert isinstance(recurrent_in(tmp_path / "recurrent", RecurrentForCausalLM), RecurrentForCausalLM)
+    assert recurrent_in(tmp_path / "other", RecurrentForCausalLM) is None
+    with pytest.raises(RecordError, match="must hold a RecurrentTranslator, got a RecurrentForCausalLM"):
+        recurrent_in(tmp_path / "recurrent", RecurrentTranslator)

@@ -7,7 +7,7 @@ no names to follow.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -31,6 +31,7 @@ __all__ = [
     "load_forecaster",
     "load_frame_model",
     "load_recurrent",
+    "recurrent_in",
     "save_forecaster",
     "save_frame_model",
     "save_recurrent",
@@ -43,6 +44,8 @@ RecurrentModel = (
     | RecurrentForCausalLM
     | RecurrentTranslator
 )
+
+_Recurrent = TypeVar("_Recurrent", bound=RecurrentModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,24 @@ def load_recurrent(folder: Path | str) -> RecurrentModel:
         UnsupportedError: the folder holds something else.
     """
     return _load(Path(folder), _RECURRENT)  # type: ignore[return-value]
+
+
+def recurrent_in(folder: Path, kind: type[_Recurrent]) -> _Recurrent | None:
+    """Load the recurrent network of a folder, or return None where it holds another architecture, for who takes either.
+
+    Args:
+        folder: of a model.
+        kind: the class that the network must have.
+
+    Raises:
+        RecordError: a network of another class, or as for ``load_recurrent``.
+    """
+    if str(read_config(folder).get("model_type")) not in {_model_type(one) for one in _RECURRENT}:
+        return None
+    model = load_recurrent(folder)
+    if not isinstance(model, kind):
+        raise RecordError(f"{folder} must hold a {kind.__name__}, got a {type(model).__name__}.")
+    return model
 
 
 def save_forecaster(model: Forecaster, folder: Path | str) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from regard._errors import RecordError
 from regard.data import Tokenizer, collate, load_tokenizer, sorted_batches
-from regard.models import RecurrentForSequenceClassification, load_classifier, load_recurrent
-from regard.models.weight_files import read_config
+from regard.models import RecurrentForSequenceClassification, load_classifier
+from regard.models.own_checkpoint import recurrent_in
 from regard.records import Run
 from regard.train.classification.model import ClassifierModel
 
@@ -76,9 +76,5 @@ def open_classifier(folder: Path, *, attention_dtype: torch.dtype | None = None)
     Raises:
         RecordError: the folder does not hold a whole classifier.
     """
-    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
-        return load_classifier(folder, attention_dtype=attention_dtype)
-    model = load_recurrent(folder)
-    if not isinstance(model, RecurrentForSequenceClassification):
-        raise RecordError(f"{folder} must hold a classifier, got a {type(model).__name__}.")
-    return model
+    recurrent = recurrent_in(folder, RecurrentForSequenceClassification)
+    return load_classifier(folder, attention_dtype=attention_dtype) if recurrent is None else recurrent

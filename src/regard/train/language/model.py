@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from regard._errors import RecordError
 from regard.models import (
     Decoder,
     DecoderConfig,
@@ -13,12 +12,11 @@ from regard.models import (
     RecurrentForCausalLM,
     count_parameters,
     load_decoder,
-    load_recurrent,
     save_decoder,
     save_recurrent,
     width_for,
 )
-from regard.models.weight_files import read_config
+from regard.models.own_checkpoint import recurrent_in
 from regard.train.language.config import LanguageModel
 
 __all__ = ["LanguageNetwork", "model_name", "new_language_model", "open_language_model", "save_language_model"]
@@ -79,12 +77,8 @@ def open_language_model(folder: Path, *, dropout_p: float | None = None) -> Lang
     Raises:
         RecordError: the folder does not hold a whole language model.
     """
-    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
-        return load_decoder(folder, dropout_p=dropout_p)
-    model = load_recurrent(folder)
-    if not isinstance(model, RecurrentForCausalLM):
-        raise RecordError(f"{folder} must hold a language model, got a {type(model).__name__}.")
-    return model
+    recurrent = recurrent_in(folder, RecurrentForCausalLM)
+    return load_decoder(folder, dropout_p=dropout_p) if recurrent is None else recurrent
 
 
 def save_language_model(model: LanguageNetwork, folder: Path) -> None:

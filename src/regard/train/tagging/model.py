@@ -5,19 +5,17 @@ from pathlib import Path
 
 import torch
 
-from regard._errors import RecordError
 from regard.models import (
     Bert,
     BertForTokenClassification,
     RecurrentForTokenClassification,
     count_parameters,
-    load_recurrent,
     load_token_classifier,
     save_recurrent,
     save_token_classifier,
     width_for,
 )
-from regard.models.weight_files import read_config
+from regard.models.own_checkpoint import recurrent_in
 from regard.train.classification.model import new_encoder, new_recurrent_encoder, scratch_config
 from regard.train.tagging.config import TaggerModel
 
@@ -86,9 +84,5 @@ def open_tagger(folder: Path, *, attention_dtype: torch.dtype | None = None) -> 
     Raises:
         RecordError: the folder does not hold a whole tagger.
     """
-    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
-        return load_token_classifier(folder, attention_dtype=attention_dtype)
-    model = load_recurrent(folder)
-    if not isinstance(model, RecurrentForTokenClassification):
-        raise RecordError(f"{folder} must hold a tagger, got a {type(model).__name__}.")
-    return model
+    recurrent = recurrent_in(folder, RecurrentForTokenClassification)
+    return load_token_classifier(folder, attention_dtype=attention_dtype) if recurrent is None else recurrent

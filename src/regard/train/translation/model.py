@@ -5,20 +5,18 @@ from typing import Any
 
 import torch
 
-from regard._errors import RecordError
 from regard.models import (
     RecurrentTranslator,
     RecurrentTranslatorConfig,
     Transformer,
     TransformerConfig,
     count_parameters,
-    load_recurrent,
     load_transformer,
     save_recurrent,
     save_transformer,
     width_for,
 )
-from regard.models.weight_files import read_config
+from regard.models.own_checkpoint import recurrent_in
 from regard.train.translation.config import TranslatorConfig, TranslatorModel
 
 __all__ = ["TranslationNetwork", "new_translator", "open_translator", "save_translator", "translator_name"]
@@ -87,12 +85,8 @@ def open_translator(folder: Path) -> TranslationNetwork:
     Raises:
         RecordError: the folder does not hold a whole translator.
     """
-    if not str(read_config(folder).get("model_type")).startswith("regard-Recurrent"):
-        return load_transformer(folder)
-    model = load_recurrent(folder)
-    if not isinstance(model, RecurrentTranslator):
-        raise RecordError(f"{folder} must hold a translator, got a {type(model).__name__}.")
-    return model
+    recurrent = recurrent_in(folder, RecurrentTranslator)
+    return load_transformer(folder) if recurrent is None else recurrent
 
 
 def save_translator(model: TranslationNetwork, folder: Path) -> None:
