@@ -34,6 +34,17 @@ def keep(*shape: int) -> Tensor:
     return mask
 
 
+def padded(*shape: int) -> Tensor:
+    """A mask of keys, written out for every query."""
+    return keep(*shape[:-2], 1, shape[-1]).expand(shape).contiguous()
+
+
+def all_but_one_row(mask: Tensor) -> Tensor:
+    """The mask with one row in the middle that sees one key less, or more, than the others."""
+    mask[-1, 0, 2, 1] = ~mask[-1, 0, 2, 1]
+    return mask
+
+
 Q, K, V = normal(2, 4, 6, 8), normal(2, 4, 9, 8), normal(2, 4, 9, 8)
 LOWEST = torch.finfo(torch.float32).min
 
@@ -47,6 +58,21 @@ CASES: dict[str, tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any], str, str]]
     "mask": ((Q, K, V), {"attn_mask": keep(6, 9)}, FUSED, "mask"),
     "mask by sequence": ((Q, K, V), {"attn_mask": keep(2, 1, 6, 9)}, FUSED, "mask"),
     "mask of keys": ((Q, K, V), {"attn_mask": keep(2, 1, 1, 9)}, FUSED, "mask"),
+    "mask of keys for every query": ((Q, K, V), {"attn_mask": padded(2, 1, 6, 9)}, FUSED, "mask"),
+    "the same, an even number of keys": (
+        (Q, K[:, :, 1:], V[:, :, 1:]),
+        {"attn_mask": padded(2, 1, 6, 8)},
+        FUSED,
+        "mask",
+    ),
+    "one row apart": (
+        (Q, K[:, :, 1:], V[:, :, 1:]),
+        {"attn_mask": all_but_one_row(padded(2, 1, 6, 8))},
+        FUSED,
+        "mask",
+    ),
+    "one row apart, odd": ((Q, K, V), {"attn_mask": all_but_one_row(padded(2, 1, 6, 9))}, FUSED, "mask"),
+    "cut from a wider mask": ((Q, K[:, :, 1:], V[:, :, 1:]), {"attn_mask": padded(2, 1, 6, 9)[..., :8]}, FUSED, "mask"),
     "mask by head": ((Q, K, V), {"attn_mask": keep(4, 6, 9)}, "math", "in the scores"),
     "bias": ((Q, K, V), {"attn_mask": normal(2, 4, 6, 9)}, FUSED, "bias"),
     "bias by head": ((Q, K, V), {"attn_mask": normal(1, 4, 6, 9)}, FUSED, "bias"),
