@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,18 @@ def run(probe: str, architecture: str, seed: int, options: argparse.Namespace) -
     """Train one network and measure it at every distance; a record of it is not made twice."""
     folder = options.records
     path = folder / f"{probe.replace(' ', '-')}-{architecture}-{seed}.json" if folder else None
-    if path is not None and path.exists():
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
     settings = Settings(steps=STEPS.get(probe, Settings().steps))
     if options.quick:
         settings = Settings(max_distance=24, rows=8, steps=4, warmup=2, check_every=2)
+    made_with = asdict(settings) | {"lr": RATES[architecture]}
+    if path is not None and path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        if known.get("settings") != made_with:
+            raise SystemExit(
+                f"{path} must be of a training with {made_with}, got {known.get('settings')}; "
+                "name another folder for --records, or remove the file."
+            )
+        return known
     trained = train(architecture, probe, lr=RATES[architecture], seed=seed, settings=settings)
     distances = [distance for distance in DISTANCES if distance <= settings.max_distance]
     rows = 16 if options.quick else ROWS
@@ -47,6 +55,7 @@ def run(probe: str, architecture: str, seed: int, options: argparse.Namespace) -
         "probe": probe,
         "architecture": architecture,
         "seed": seed,
+        "settings": made_with,
         "parameters": count_parameters(trained.model),
         "steps": trained.steps,
         "seconds": trained.seconds,
