@@ -72,7 +72,7 @@ def _validation(run: Run, steps: list[dict[str, Any]]) -> list[Figure]:
             Line(name=_called(name), x=x, y=y, style=f"s{number + 1}", points=True)
             for number, (name, (x, y)) in enumerate(group.items())
         ]
-        title = "Validation" if group is shares else f"Validation: {_called(next(iter(group)))}"
+        title = "Validation" if len(group) > 1 else f"Validation: {_called(next(iter(group)))}"
         figures.append(line_chart(lines, title=title, x_range=span))
     return figures
 
