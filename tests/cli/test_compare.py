@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from regard.cli import compare
 from regard.records import Run
@@ -41,6 +42,25 @@ def arguments(news_file: Path, tmp_path: Path) -> list[Any]:
     ]  # fmt: skip
     chosen = [part for value in values for part in ("--set", value)]
     return ["compare", "text-classifier", "--models", "transformer,gru,linear", *chosen, "--out", tmp_path / "out"]
+
+
+@pytest.mark.parametrize(("width", "tables"), [(40, 3), (60, 2), (200, 1)])
+def test_no_number_is_broken_however_narrow_the_terminal(width: int, tables: int) -> None:
+    models = ["transformer", "lstm", "linear map", "seasonal naive", "repeat last"]
+    rows = [[name, f"0.{number}94 (0.{number}32–0.{number}56)"] for number, name in enumerate(models)]
+    rows = [[*row, "12,840 (9,840–15,564)" if number < 2 else ""] for number, row in enumerate(rows)]
+    drawn = io.StringIO()
+    console = Console(file=drawn, width=width)
+    compare._show_table(console, "forecasting", ["model", "MSE", "Tokens/s"], rows)
+    lines = drawn.getvalue().splitlines()
+    words = drawn.getvalue().split()
+    assert max(map(len, lines)) <= width
+    assert lines.count("") == tables - 1
+    for row in rows:
+        for number in row[1].removesuffix(")").split(" ("):
+            assert words.count(number) == 1
+    assert words.count("12,840") == words.count("9,840–15,564") == 2
+    assert words.count("Tokens/s") == 1, "a figure that none of a table's models has is left out"
 
 
 def test_one_command_makes_one_table(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,13 +179,35 @@ def _show(console: "Console", content: dict[str, Any]) -> None:
 
 
 def _show_table(console: "Console", title: str, headings: list[str], rows: list[list[str]]) -> None:
-    """Print one row for each figure, its interval below it: a table as wide as all of them fits no screen."""
+    """Print one row for each figure, its interval below it: a table as wide as all of them fits no screen.
+
+    Models that do not fit beside each other either follow in another table below, so that no number is broken.
+    """
     from rich.table import Table
 
-    drawn = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    drawn.add_column("")
+    cells = [[cell.replace(" (", "\n").removesuffix(")") for cell in row] for row in rows]
+    for number, together in enumerate(_side_by_side(console.width, headings, cells)):
+        if number:
+            console.print()
+        drawn = Table(title=title if number == 0 else None, title_justify="left", box=None, padding=(0, 1))
+        drawn.add_column("", no_wrap=True)
+        for row in together:
+            drawn.add_column(row[0], justify="right", overflow="fold")
+        for place, heading in enumerate(headings[1:], start=1):
+            if any(row[place] for row in together):
+                drawn.add_row(heading, *(row[place] for row in together))
+        console.print(drawn)
+
+
+def _side_by_side(room: int, headings: list[str], rows: list[list[str]]) -> Iterator[list[list[str]]]:
+    """Yield as many of the models at a time as fit into ``room`` characters, one at least."""
+    first = left = room - max(map(len, headings[1:])) - 2
+    together: list[list[str]] = []
     for row in rows:
-        drawn.add_column(row[0], justify="right", overflow="fold")
-    for number, heading in enumerate(headings[1:], start=1):
-        drawn.add_row(heading, *(row[number].replace(" (", "\n").removesuffix(")") for row in rows))
-    console.print(drawn)
+        needed = 2 + max(len(line) for cell in (row[0].replace(" ", "\n"), *row[1:]) for line in cell.split("\n"))
+        if together and needed > left:
+            yield together
+            together, left = [], first
+        together.append(row)
+        left -= needed
+    yield together
