@@ -137,7 +137,7 @@ def _pairs(model: Decoder, tokenizer: Tokenizer, options: Any, report: Report) -
             report.tell(f"paradigm {number + 1} of {len(paradigms)}")
         scores = _sums(model, tokenizer, [pair[side] for pair in pairs for side in ("sentence_good", "sentence_bad")])
         right[name] = [good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True)]
-        fields[name] = pairs[0]["field"]
+        fields[name] = pairs[0]["field"].replace("/", "_")  # one paradigm spells it so
     seconds = time.perf_counter() - began
     groups = {
         field: [one for name in right if fields[name] == field for one in right[name]] for field in fields.values()
