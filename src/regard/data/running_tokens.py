@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Int
 
 from regard._errors import ArgumentError, DataError
 from regard.data.tokens import PADDING, Tokenizer, tokenizers_library
@@ -17,8 +17,6 @@ _LEAST = 257  # padding and all bytes
 _SEEN = 2  # times: what stands once teaches nothing but that there are unknown words
 _PIECES = r"[^\S\n]*\n| ?<unk>| ?\w+| ?[^\w\s]+|\s"
 """A line end with the blanks before it; a word, or marks of punctuation, with the space before; other white space."""
-
-_Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +30,18 @@ class RunningTokens:
         num_words: words between white space that begin in each token, (tokens,).
     """
 
-    ids: _Ids
-    num_bytes: _Ids
-    num_words: _Ids
+    ids: Int[np.ndarray, " tokens"]
+    num_bytes: Int[np.ndarray, " tokens"]
+    num_words: Int[np.ndarray, " tokens"]
 
 
 def encode_running(tokenizer: Tokenizer, text: str) -> RunningTokens:
-    """Turn a text into tokens line by line, without anything put around it.
+    r"""Turn a text into tokens line by line, without anything put around it.
 
     No token runs over a line end, so that a line is the same tokens wherever it stands.
 
     Example:
-        >>> encoded = encode_running(running_subwords("ein Hund\\nein Huhn\\n", vocab_size=260), "ein Hahn\\n")
+        >>> encoded = encode_running(running_subwords("ein Hund\nein Huhn\n", vocab_size=260), "ein Hahn\n")
         >>> int(encoded.num_bytes.sum()), int(encoded.num_words.sum())
         (9, 2)
     """
@@ -68,15 +66,14 @@ def encode_running(tokenizer: Tokenizer, text: str) -> RunningTokens:
     )
 
 
-def _widths(text: str) -> _Ids:
+def _widths(text: str) -> Int[np.ndarray, " characters"]:
     """Return how many bytes of UTF-8 each character takes."""
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    widths: _Ids = 1 + sum((points >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
-    return widths
+    return np.searchsorted(np.array([0x80, 0x800, 0x10000]), points, side="right") + 1
 
 
 def running_subwords(text: str, *, vocab_size: int, min_frequency: int = 2) -> Tokenizer:
-    """Learn a byte-pair vocabulary over bytes, for a model that reads on through one text.
+    r"""Learn a byte-pair vocabulary over bytes, for a model that reads on through one text.
 
     No text is unknown, and decoding gives back every text as it was. Words are merged with the space before them, and
     nothing is put around a text. ``<pad>`` has the number 0.
@@ -97,8 +94,8 @@ def running_subwords(text: str, *, vocab_size: int, min_frequency: int = 2) -> T
 
     Example:
         >>> tokenizer = running_subwords("ein Hund läuft, ein Hund bellt", vocab_size=270)
-        >>> tokenizer.decode(encode_running(tokenizer, "Ein  Wolf!\\n").ids.tolist())
-        'Ein  Wolf!\\n'
+        >>> tokenizer.decode(encode_running(tokenizer, "Ein  Wolf!\n").ids.tolist())
+        'Ein  Wolf!\n'
     """
     if vocab_size < _LEAST:
         raise ArgumentError(f"vocab_size must be at least {_LEAST}, the padding and all bytes, got {vocab_size}.")
@@ -119,7 +116,7 @@ def running_subwords(text: str, *, vocab_size: int, min_frequency: int = 2) -> T
 
 
 def running_words(text: str, *, vocab_size: int) -> Tokenizer:
-    """Return a tokenizer of whole words and marks of punctuation, the most frequent first.
+    r"""Return a tokenizer of whole words and marks of punctuation, the most frequent first.
 
     A token is a word, or a run of marks, with the space before it, or a line end; so what is written stands as it would
     in the text. ``<pad>`` has the number 0 and ``<unk>`` the number 1: every other word, all those that stand in
@@ -135,9 +132,9 @@ def running_words(text: str, *, vocab_size: int) -> Tokenizer:
         MissingDependencyError: the library ``tokenizers`` is not installed.
 
     Example:
-        >>> tokenizer = running_words("a cat, a dog\\na cat, a cat\\n", vocab_size=8)
-        >>> tokenizer.decode(encode_running(tokenizer, "a cat, a wolf\\n").ids.tolist())
-        'a cat, a <unk>\\n'
+        >>> tokenizer = running_words("a cat, a dog\na cat, a cat\n", vocab_size=8)
+        >>> tokenizer.decode(encode_running(tokenizer, "a cat, a wolf\n").ids.tolist())
+        'a cat, a <unk>\n'
     """
     special = [PADDING, _UNKNOWN]
     if vocab_size <= len(special):

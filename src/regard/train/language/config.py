@@ -70,7 +70,8 @@ class LanguageModel(Settings):
     """A decoder from scratch or one that is given, or a recurrent network of its parameter count."""
 
     pretrained: Path | Literal["smollm2", "none"] = Field(
-        "none", description="folder of a decoder with its tokenizer, GGUF file, 'smollm2', or 'none' to start from scratch"
+        "none",
+        description="folder of a decoder with its tokenizer, GGUF file, 'smollm2', or 'none' for one from scratch",
     )
     architecture: Literal["transformer", "lstm", "gru"] = "transformer"
     recurrent_layers: int = Field(2, ge=1, description="layers of a recurrent network")
@@ -148,8 +149,9 @@ class LanguageConfig(JobConfig):
         given = self.model.pretrained != "none"
         if given != (self.data.tokens == "own"):
             raise ValueError(
-                "data.tokens=own and model.pretrained belong together: a decoder that is given has its own tokenizer, "
-                f"got data.tokens={self.data.tokens} and model.pretrained={self.model.pretrained}; leave data.tokens out"
+                "data.tokens=own and model.pretrained belong together, since a decoder that is given has its own "
+                f"tokenizer, got data.tokens={self.data.tokens} and model.pretrained={self.model.pretrained}; leave "
+                "data.tokens out"
             )
         refused = [name for name in _OF_SCRATCH if name in self.model.model_fields_set]
         if given and refused:

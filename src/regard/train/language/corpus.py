@@ -114,13 +114,10 @@ def _audit(config: LanguageData, found: TextParts, corpus: LanguageCorpus) -> di
         f"Windows: {config.window} tokens{follow}{apart}",
     ]
     if config.tokens != "characters":
-        summary.append(
-            "Words: "
-            + ", ".join(
-                f"{split['num_words']:,} {part} ({split['num_tokens'] / max(1, split['num_words']):.2f} tokens each)"
-                for part, split in splits.items()
-            )
-        )
+        counts = {part: int(tokens.num_words.sum()) for part, tokens in corpus.parts.items()}
+        each = len(corpus.ids["train"]) / max(1, counts["train"])
+        sizes = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+        summary.append(f"Words between white space: {sizes}; {each:.2f} tokens each in train")
     return {
         "source": {"name": found.name, "files": found.all_files},
         "summary": summary,

@@ -59,7 +59,7 @@ class Writer:
             raise ArgumentError("A beginning must hold a character or more, got none; a line end will do.")
         ids = encode_running(self._tokenizer, beginning).ids.tolist()
         if not ids:
-            raise ArgumentError(f"A beginning must have a token that the model knows, got {beginning!r}; write another.")
+            raise ArgumentError(f"A beginning must have a token that the model knows, got none in {beginning!r}.")
         # What a recurrent network remembers has no end.
         window = self.model.config.max_len if isinstance(self.model, Decoder) else len(ids) + max_new_tokens
         ends = self.model.config.eos_ids if isinstance(self.model, Decoder) else ()
