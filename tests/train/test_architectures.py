@@ -17,6 +17,7 @@ from regard.records import Run
 from regard.train import Classifier, Writer, configure, make_job
 from regard.train.classification.config import ModelConfig
 from regard.train.classification.model import model_name, new_classifier
+from regard.train.comparing.outcome import read_outcome
 from regard.train.language.config import LanguageModel
 from regard.train.language.model import new_language_model
 
@@ -110,6 +111,9 @@ def test_a_recurrent_language_model_is_trained_judged_saved_and_writes(tokens: s
     run = trained("language-model", [f"data.path={text}", *sizes, "model.architecture=gru"], tmp_path / "run")
 
     assert run.read("metrics")["models"][0]["name"] == "GRU of 2 layers"
+    outcome = read_outcome(run, model="gru", seed=0)
+    assert outcome.flops > outcome.row_flops > 0
+    assert len(outcome.rows["single tokens"].totals) == outcome.metrics["num_rows"]
     assert len(Writer.open(run).write("the cat", max_new_tokens=40)) >= 40
 
 
