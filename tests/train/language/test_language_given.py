@@ -8,7 +8,7 @@ import torch
 
 import regard.train.language.given as language_given
 from regard import RegardError
-from regard.data import Tokenizer, encode_running, load_tokenizer, running_subwords, train_subwords
+from regard.data import Tokenizer, encode_running, load_tokenizer, running_subwords, train_subwords, train_wordpiece
 from regard.models import Decoder, DecoderConfig, load_decoder, save_decoder
 from regard.modules import FastDropout
 from regard.records import Run
@@ -85,6 +85,25 @@ def test_what_a_tokenizer_puts_around_a_text_is_left_out(tmp_path: Path, text: P
 
     assert tokenizer.eos_id not in encoded.ids
     assert run.read("audit")["splits"]["test"]["num_bytes"] == pytest.approx(len(TEXT) * 0.1, abs=1)
+
+
+def test_a_tokenizer_that_changes_the_text_is_told_of(tmp_path: Path) -> None:
+    capitals = tmp_path / "capitals.txt"
+    capitals.write_text(TEXT.replace("the", "The"), encoding="utf-8")
+    warnings = {}
+    for name, tokenizer in (
+        ("lower", train_wordpiece(TEXT.splitlines(), vocab_size=200)),
+        ("bytes", running_subwords(TEXT, vocab_size=300)),
+        ("spaced", train_subwords(TEXT.splitlines(), vocab_size=300)),
+    ):
+        folder = given(tmp_path / name, tokenizer)
+        config = configure("language-model", [f"data.path={capitals}", f"model.pretrained={folder}", "data.window=16"])
+        run = Run.create(tmp_path / f"run {name}", recipe=config.recipe, task=config.task, config=config.to_dict())
+        warnings[name] = make_job(config, run).prepare()["warnings"]
+
+    assert (warnings["bytes"], warnings["spaced"]) == ([], [])
+    # Of the line that the test part begins within, the part without a capital comes back.
+    assert warnings["lower"][-1].startswith("The tokenizer does not give back 29 of the first 30 lines of test")
 
 
 def test_a_model_that_was_trained_here_goes_on_from_where_it_is(tmp_path: Path, text: Path) -> None:

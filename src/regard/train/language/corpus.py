@@ -25,6 +25,8 @@ from regard.train.progress import Progress
 
 __all__ = ["LanguageCorpus", "build_language_corpus", "line_lengths"]
 
+_LINES_READ_BACK = 200
+
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageCorpus:
@@ -121,7 +123,11 @@ def _audit(config: LanguageData, found: TextParts, corpus: LanguageCorpus) -> di
     return {
         "source": {"name": found.name, "files": found.all_files},
         "summary": summary,
-        "warnings": [*_unknown(config, found.texts, corpus), *found.warnings()],
+        "warnings": [
+            *_unknown(config, found.texts, corpus),
+            *_lost(config, found.texts["test"], corpus),
+            *found.warnings(),
+        ],
         "splits": splits,
         "max_len": None,
     }
@@ -144,6 +150,22 @@ def _unknown(config: LanguageData, texts: dict[str, str], corpus: LanguageCorpus
             spelled = f"; {text.count('<unk>'):,} stand in the text as <unk>" if "<unk>" in text else ""
             warnings.append(f"{count:,} tokens of {part} ({share:.1%}) are not in the vocabulary{spelled}.")
     return warnings
+
+
+def _lost(config: LanguageData, text: str, corpus: LanguageCorpus) -> list[str]:
+    """Say whether the tokenizer of a given decoder changes what it reads; ours give back every text that they know."""
+    if config.tokens != "own":
+        return []
+    lines = text.splitlines(keepends=True)[:_LINES_READ_BACK]
+    read = (corpus.tokenizer.decode(encode_running(corpus.tokenizer, line).ids.tolist()) for line in lines)
+    # Some leave out the blank where a text begins.
+    changed = [line for line, back in zip(lines, read, strict=True) if back.strip() != line.strip()]
+    if not changed:
+        return []
+    return [
+        f"The tokenizer does not give back {len(changed)} of the first {len(lines)} lines of test as they were, such "
+        f"as {changed[0].strip()[:60]!r}: bits a byte are of an easier text, and cannot be compared with those of others."
+    ]
 
 
 def line_lengths(text: str) -> dict[str, Any]:
