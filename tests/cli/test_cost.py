@@ -102,6 +102,8 @@ def test_curves_measure_one_layer_by_chunks_and_threads(run, tmp_path):
         ("from-scratch", ["model.num_layers=1"], "8 labels"),
         ("language-model", ["data.path=a.txt", "model.num_layers=1"], "100 kinds of characters"),
         ("language-model", ["data.path=a.txt", "model.architecture=gru", "data.window=16"], "100 kinds of characters"),
+        ("language-model", ["data.path=a.txt", "data.tokens=subwords", "model.num_layers=1"], "8,000 subwords"),
+        ("language-model", ["data.path=a.txt", "data.tokens=words", "data.vocab_size=90"], "90 words"),
         ("masked-words", ["data.path=a.txt", "model.num_layers=1"], "8,000 word pieces"),
         ("token-tagger", ["data.path=a.conll", "model.pretrained=none", "model.num_layers=1"], "20 tags"),
         ("translator", ["data.path=a.tsv", "model.vocab_size=500"], "500 subwords"),

@@ -45,6 +45,25 @@ def test_the_splits_are_the_text_in_its_order() -> None:
         split_text(text, validation_share=0.5, test_share=0.5)
 
 
+@pytest.mark.parametrize(
+    ("validation", "test", "lengths"),
+    [
+        (0.0, 0.1, {"train": 900, "test": 100}),
+        (0.1, 0.0, {"train": 900, "validation": 100}),
+        (0.0, 0.0, {"train": 1000}),
+    ],
+)
+def test_a_part_without_a_share_is_left_to_the_others(validation: float, test: float, lengths: dict[str, int]) -> None:
+    splits = split_text("x" * 1000, validation_share=validation, test_share=test)
+    assert {name: len(part) for name, part in splits.items()} == lengths
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.6), (-0.1, 0.2), (1.0, 0.0)])
+def test_shares_that_leave_a_part_empty_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(RegardError, match="must leave characters for train, validation and test"):
+        split_text("x" * 1000, validation_share=shares[0], test_share=shares[1])
+
+
 @pytest.mark.parametrize(("num_tokens", "window", "batch_size"), [(100, 10, 4), (107, 10, 4), (33, 16, 1)])
 def test_windows_of_an_epoch_meet_no_token_twice_and_stay_inside(num_tokens: int, window: int, batch_size: int) -> None:
     batches = WindowBatches(num_tokens, window=window, batch_size=batch_size, seed=3)

@@ -1,6 +1,7 @@
 """N-grams against counting by hand, one token at a time."""
 
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_a_lower_order_is_the_model_of_that_order() -> None:
 def test_a_text_that_repeats_itself_is_soon_no_surprise() -> None:
     model = NGram([0, 1, 2] * 50, vocab_size=3, order=3)
     assert model.nats([0, 1, 2] * 5)[2:].max() < 0.05
+
+
+@pytest.mark.parametrize("vocab_size", [2_000, 8_000, 50_000])
+def test_memory_follows_the_text_and_not_the_vocabulary(vocab_size: int) -> None:
+    text = np.minimum(RNG.zipf(1.3, 40_000), vocab_size) - 1
+    held_out = np.minimum(RNG.zipf(1.3, 5_000), vocab_size) - 1
+    tracemalloc.start()
+    model = NGram(text, vocab_size=vocab_size, order=5)
+    nats = model.nats(held_out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Each order keeps two numbers a context and two a pair, at most one of each a token, and sorts copies of both.
+    assert peak < (4 * 5 + 12) * text.nbytes
+    assert np.isfinite(nats).all()
+    assert nats.mean() < math.log(vocab_size)
 
 
 def test_what_cannot_be_counted_is_refused() -> None:

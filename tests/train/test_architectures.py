@@ -17,6 +17,7 @@ from regard.records import Run
 from regard.train import Classifier, Writer, configure, make_job
 from regard.train.classification.config import ModelConfig
 from regard.train.classification.model import model_name, new_classifier
+from regard.train.comparing.outcome import read_outcome
 from regard.train.language.config import LanguageModel
 from regard.train.language.model import new_language_model
 
@@ -71,9 +72,10 @@ def test_a_recurrent_classifier_has_the_parameters_of_the_transformer(cell: str)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_recurrent_language_model_has_the_parameters_of_the_decoder(cell: str) -> None:
+@pytest.mark.parametrize(("vocab_size", "tied"), [(65, False), (8000, True), (8000, False)])
+def test_a_recurrent_language_model_has_the_parameters_of_the_decoder(cell: str, vocab_size: int, tied: bool) -> None:
     made = [
-        new_language_model(LanguageModel(architecture=name), vocab_size=65, max_len=64, pad_id=0)
+        new_language_model(LanguageModel(architecture=name), vocab_size=vocab_size, max_len=64, pad_id=0, tied=tied)
         for name in ("transformer", cell)
     ]
 
@@ -99,14 +101,19 @@ def test_a_recurrent_classifier_is_trained_judged_saved_and_asked(news: Path, tm
     assert run.info.coverage == []
 
 
-def test_a_recurrent_language_model_is_trained_judged_saved_and_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", ["characters", "subwords"])
+def test_a_recurrent_language_model_is_trained_judged_saved_and_writes(tokens: str, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat and the dog sat on the log\n" * 80, encoding="utf-8")
+    text.write_text("the cat sat on the mat and the dog sat on the log\n" * 120, encoding="utf-8")
     sizes = ["model.num_layers=1", "model.embed_dim=32", "model.num_heads=2", "data.window=16", "optim.epochs=1"]
+    sizes += [f"data.tokens={tokens}"]
 
     run = trained("language-model", [f"data.path={text}", *sizes, "model.architecture=gru"], tmp_path / "run")
 
     assert run.read("metrics")["models"][0]["name"] == "GRU of 2 layers"
+    outcome = read_outcome(run, model="gru", seed=0)
+    assert outcome.flops > outcome.row_flops > 0
+    assert len(outcome.rows["single tokens"].totals) == outcome.metrics["num_rows"]
     assert len(Writer.open(run).write("the cat", max_new_tokens=40)) >= 40
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regard._errors import ArgumentError
 from regard.cost import Arguments, Workload
-from regard.models import BertForMaskedLM
+from regard.models import BertForMaskedLM, Decoder
 from regard.train import ClassifierConfig, Hardware, JobConfig, choose_hardware, configure
 from regard.train.classification.model import new_classifier
 from regard.train.forecasting.config import ForecastingConfig
@@ -82,14 +82,20 @@ def _tagger(config: TaggerConfig, hardware: Hardware) -> dict[str, Any]:
 
 
 def _language(config: LanguageConfig, hardware: Hardware) -> dict[str, Any]:
-    window = config.data.window
-    model = new_language_model(config.model, vocab_size=_CHARACTERS, max_len=window, pad_id=0)
+    window, tokens = config.data.window, config.data.tokens
+    vocabulary = _CHARACTERS if tokens in ("characters", "own") else config.data.most_tokens
+    sizes = {"vocab_size": vocabulary, "max_len": window, "pad_id": 0}
+    # A decoder that is given brings its own vocabulary; any smaller number fits it.
+    model = new_language_model(config.model, tied=tokens != "characters", **sizes)
+    if isinstance(model, Decoder):
+        vocabulary = model.config.vocab_size
 
     def loss(result: Any, arguments: Arguments) -> Tensor:
         return F.cross_entropy(result.flatten(0, 1).float(), arguments.positional[0].flatten())
 
-    said = _say(f"{_CHARACTERS} kinds of characters")
-    return {"model": model, "inputs": _tokens(_CHARACTERS), "length": window, "loss": loss} | said
+    kinds = "kinds of characters" if tokens == "characters" else "subwords" if tokens == "own" else tokens
+    said = _say(f"{vocabulary:,} {kinds}")
+    return {"model": model, "inputs": _tokens(vocabulary), "length": window, "loss": loss} | said
 
 
 def _masked(config: MaskedConfig, hardware: Hardware) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from regard.data.parallel_audit import audit_parallel
 from regard.data.probes import PROBE_TOKENS, PROBES, Probe
 from regard.data.punctuation import ends_sentence, load_punctuated, restored, spoken_words
 from regard.data.running_text import RunningText, WindowBatches, consecutive_windows, load_running_text, split_text
+from regard.data.running_tokens import RunningTokens, encode_running, running_subwords, running_words
 from regard.data.sentences import paragraphs, sentence_spans
 from regard.data.series import SPLITS, Series, load_series, split_series
 from regard.data.series_windows import ForecastWindows, OriginBatches, Standardizer
@@ -84,6 +85,7 @@ __all__ = [
     "ParallelTexts",
     "Probe",
     "RunningText",
+    "RunningTokens",
     "Series",
     "SourceSegment",
     "Standardizer",
@@ -102,6 +104,7 @@ __all__ = [
     "document_names",
     "drop_empty",
     "drop_unpaired",
+    "encode_running",
     "encode_with_contexts",
     "encode_words",
     "ends_sentence",
@@ -134,6 +137,8 @@ __all__ = [
     "read_book",
     "require_known_labels",
     "restored",
+    "running_subwords",
+    "running_words",
     "sentence_spans",
     "sorted_batches",
     "split_documents",

@@ -48,24 +48,27 @@ def split_text(text: str, *, validation_share: float, test_share: float) -> dict
 
     Args:
         text: the whole text.
-        validation_share: of its characters.
-        test_share: of its characters; the last ones.
+        validation_share: of its characters; with 0 there is no validation part.
+        test_share: of its characters; the last ones; with 0 there is no test part.
 
     Raises:
         ArgumentError: a share that leaves a split without a character.
     """
     first_of_test = int(len(text) * (1 - test_share))
     first_of_validation = int(len(text) * (1 - test_share - validation_share))
-    if not 0 < first_of_validation < first_of_test < len(text):
-        raise ArgumentError(
-            f"The shares must leave characters for train, validation and test, got {validation_share} and "
-            f"{test_share} of {len(text)}; change them or give more text."
-        )
-    return {
+    parts = {
         "train": text[:first_of_validation],
         "validation": text[first_of_validation:first_of_test],
         "test": text[first_of_test:],
     }
+    shares = {"validation": validation_share, "test": test_share}
+    wanted = {name: part for name, part in parts.items() if shares.get(name, 1) != 0}
+    if min(shares.values()) < 0 or first_of_validation <= 0 or not all(wanted.values()):
+        raise ArgumentError(
+            f"The shares must leave characters for train, validation and test, got {validation_share} and "
+            f"{test_share} of {len(text)}; change them or give more text."
+        )
+    return wanted
 
 
 class WindowBatches:

@@ -1,7 +1,7 @@
 """Texts to token numbers, with the true length of each before truncation."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -71,7 +71,7 @@ class Tokenizer:
     def __init__(self, backend: Any) -> None:
         backend.no_padding()
         backend.no_truncation()
-        if backend.token_to_id(END) is not None:
+        if any(backend.token_to_id(token) is not None for token in (END, PADDING)):
             # A text that spells "</s>" speaks of it and does not end there.
             backend.encode_special_tokens = True
         self._backend = backend
@@ -116,6 +116,13 @@ class Tokenizer:
         """
         return self._special("A decoder needs a token to end with", END, "[SEP]")
 
+    @property
+    def unknown_id(self) -> int | None:
+        """Number of the token for what the vocabulary does not have, None where everything is known."""
+        token = getattr(self._backend.model, "unk_token", None)
+        found = None if token is None else self._backend.token_to_id(token)
+        return None if found is None else int(found)
+
     def encode(self, texts: Sequence[str], max_len: int, *, progress: Progress | None = None) -> Encoded:
         """Turn texts into token numbers.
 
@@ -147,6 +154,12 @@ class Tokenizer:
             if progress is not None:
                 progress(len(ids), len(texts))
         return Encoded(ids=ids, lengths=lengths)
+
+    def encode_pieces(self, lines: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
+        """Yield the tokens of each line: number, and where in the line it ends; nothing is put around a line."""
+        for first in range(0, len(lines), _CHUNK):
+            for encoding in self._backend.encode_batch(list(lines[first : first + _CHUNK]), add_special_tokens=False):
+                yield [(number, end) for number, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)]
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[WordPieces]:
         """Turn sentences that are cut into words already into token numbers, each word by itself.

@@ -96,7 +96,7 @@ def masked_words() -> dict[str, Any]:
 
 
 def language_model() -> dict[str, Any]:
-    """Train a decoder from scratch on one text, character by character: set data.path."""
+    """Train a decoder, from scratch or a given one, on a text of characters, subwords or words: set data.path."""
     return {"recipe": "language-model", "data": {}}
 
 

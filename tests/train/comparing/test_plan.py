@@ -110,3 +110,17 @@ def test_what_cannot_be_varied_is_refused(models: list[str], vary: str, message:
 def test_a_recipe_of_one_architecture_is_refused() -> None:
     with pytest.raises(RegardError, match=r"A comparison takes one of .*translator.*, got masked-words, which has one"):
         plan_comparison("masked-words", ["transformer", "lstm"], [0, 1, 2], ["data.path=text.txt"])
+
+
+@pytest.mark.parametrize("settings", [["data.tokens=subwords"], ["data.tokens=words", "data.vocab_size=500"]])
+def test_language_models_are_compared_in_the_same_tokens(settings: list[str]) -> None:
+    runs = plan_comparison("language-model", ["transformer", "gru"], [0, 1, 2], ["data.path=a.txt", *settings])
+    assert {run.config.data.tokens for run in runs} == {settings[0].partition("=")[2]}
+
+    own = [f"gru:{one}" for one in settings]
+    with pytest.raises(RegardError, match=r"of the same tokens alone, got transformer, gru with data\.tokens or"):
+        plan_comparison("language-model", ["transformer", "gru"], [0, 1, 2], ["data.path=a.txt", *own])
+    for vary in ("data.tokens=characters,subwords", "data.vocab_size=300,400"):
+        more = ["data.tokens=subwords"] if "vocab" in vary else []
+        with pytest.raises(RegardError, match="compare bits_per_byte or word_perplexity"):
+            plan_comparison("language-model", ["gru"], [0, 1, 2], ["data.path=a.txt", *more], vary=vary)

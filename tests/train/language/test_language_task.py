@@ -20,6 +20,7 @@ TEXT = "".join(f"line {number} says {'abc'[number % 3]} again\n" for number in r
 
 
 def corpus(folder: Path, text: str = TEXT, window: int = 16) -> LanguageCorpus:
+    folder.mkdir(exist_ok=True)
     (folder / "text.txt").write_text(text, encoding="utf-8")
     run = Run.create(folder / "run", recipe="language-model")
     return build_language_corpus(LanguageData(path=folder / "text.txt", window=window), run=run, progress=Silent())
@@ -49,7 +50,8 @@ def test_the_corpus_is_the_text_and_its_vocabulary_that_of_the_training_part(tmp
     assert found.ids["test"][-2] == 1  # <unk>
     assert found.audit["splits"]["test"]["num_unknown"] == 1
     assert found.audit["warnings"] == ["1 characters of test are not in train, such as 'ß'."]
-    assert found.num_bytes["test"] == len(found.ids["test"]) + 1
+    assert found.parts["test"].num_bytes.sum() == len(found.ids["test"]) + 1
+    assert found.parts["test"].num_words.sum() == found.audit["splits"]["test"]["num_words"] == len(parts[2].split())
     rows = Run.open(tmp_path / "run").read("split")
     assert [rows[name]["rows"][0][0] for name in rows] == [1, len(parts[0]) + 1, len(parts[0]) + len(parts[1]) + 1]
 
@@ -76,6 +78,20 @@ def test_the_loss_of_a_batch_is_that_of_its_windows(tmp_path: Path) -> None:
     each = [made.nats(found.ids["train"][start : start + 17]).mean() for start in (3, 100)]
     assert float(result.loss.detach()) == pytest.approx(np.mean(each), rel=1e-5)
     assert (result.num_tokens, result.num_cells, result.weight) == (32, 32, 32)
+
+
+def test_a_large_vocabulary_is_scored_in_smaller_batches_and_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = task(corpus(tmp_path))
+    ids = corpus(tmp_path / "again").ids["test"]
+    whole = made.nats(ids)
+    rows: list[int] = []
+    made.model.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    monkeypatch.setattr("regard.train.language.task._EVALUATION_LOGITS", 40 * made.model.config.vocab_size)
+
+    assert made.nats(ids) == pytest.approx(whole, rel=1e-5)
+    assert max(rows) == 2  # windows of 16 tokens
 
 
 def test_validation_is_of_the_validation_text(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from regard._errors import ArgumentError
 from regard.train.config import JobConfig
+from regard.train.language.config import LanguageConfig
 from regard.train.recipes import RECIPES, configure
 
 __all__ = ["ARCHITECTURES", "BASELINES", "PlannedRun", "plan_comparison"]
@@ -95,6 +96,7 @@ def plan_comparison(
                 values.append(f"data.seed={seeds[0]}")
                 config = configure(base, values)
             runs.append(PlannedRun(model=name, seed=seed, recipe=base, settings=tuple(values), config=config))
+    _same_tokens(runs)
     return runs
 
 
@@ -115,6 +117,20 @@ def _check(models: Sequence[str], seeds: Sequence[int], *, varied: bool) -> None
         raise ArgumentError(
             f"A comparison needs three different seeds or more, got {list(seeds)}: what chance does between fewer "
             "trainings cannot be told."
+        )
+
+
+def _same_tokens(runs: Sequence[PlannedRun]) -> None:
+    """Refuse language models of unlike tokens, of which neither losses nor rows can be held against each other."""
+    found = {
+        run.model: (run.config.data.tokens, run.config.data.vocab_size)
+        for run in runs
+        if isinstance(run.config, LanguageConfig)
+    }
+    if len(set(found.values())) > 1:
+        raise ArgumentError(
+            f"The loss of a token compares models of the same tokens alone, got {', '.join(found)} with data.tokens or "
+            "data.vocab_size of their own; train them one by one and compare bits_per_byte or word_perplexity."
         )
 
 

@@ -1,20 +1,44 @@
 """The whole job of a language model as data."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from regard.train.config import JobConfig, OptimConfig, Settings
 
-__all__ = ["LanguageConfig", "LanguageData", "LanguageModel"]
+__all__ = ["LanguageConfig", "LanguageData", "LanguageModel", "LanguageOptim"]
+
+_VOCABULARY = 8000
+_LEAST = {"subwords": 257, "words": 3}  # padding and all bytes; padding, unknown words and a word
+_OF_SCRATCH = (
+    "architecture",
+    "recurrent_layers",
+    "hidden_dim",
+    "num_layers",
+    "embed_dim",
+    "num_heads",
+    "num_kv_heads",
+    "activation",
+    "positions",
+    "tied_embeddings",
+)
+"""Settings of ``model`` that a decoder that is given has answered already."""
+_GENTLE_LR = 5e-5  # for weights that know something already
 
 
 class LanguageData(Settings):
     """The text, and how it is cut."""
 
     path: Path | None = Field(None, description="a text file, or a folder of .txt files; .gz, .bz2 and .xz too")
-    tokens: Literal["characters"] = "characters"
+    validation_path: Path | None = Field(None, description="without it a share of `path` is held out")
+    test_path: Path | None = Field(None, description="without it a share of `path` is held out")
+    tokens: Literal["characters", "subwords", "words", "own"] = Field(
+        "characters", description="what the text is cut into; 'own' are those of model.pretrained"
+    )
+    vocab_size: int | None = Field(
+        None, description=f"most subwords or words to learn from the training part, {_VOCABULARY} if not given"
+    )
     window: int = Field(256, ge=8, description="tokens that the model sees at once")
     validation_share: float = Field(0.05, gt=0, lt=0.5, description="of the text, before the test share")
     test_share: float = Field(0.1, gt=0, lt=0.5, description="of the text, at its end")
@@ -25,10 +49,30 @@ class LanguageData(Settings):
             raise ValueError("data.path must name a text file or a folder of them: --set data.path=FILE")
         return self
 
+    @model_validator(mode="after")
+    def _vocabulary_fits(self) -> "LanguageData":
+        least = _LEAST.get(self.tokens)
+        if self.vocab_size is not None and least is None:
+            raise ValueError(
+                f"data.vocab_size is for data.tokens=subwords or words, got data.tokens={self.tokens}; leave it out"
+            )
+        if self.vocab_size is not None and least is not None and self.vocab_size < least:
+            raise ValueError(f"data.vocab_size must be at least {least} for {self.tokens}, got {self.vocab_size}")
+        return self
+
+    @property
+    def most_tokens(self) -> int:
+        """Return how many subwords or words to learn."""
+        return _VOCABULARY if self.vocab_size is None else self.vocab_size
+
 
 class LanguageModel(Settings):
-    """A decoder from scratch, or a recurrent network of its parameter count."""
+    """A decoder from scratch or one that is given, or a recurrent network of its parameter count."""
 
+    pretrained: Path | Literal["smollm2", "none"] = Field(
+        "none",
+        description="folder of a decoder with its tokenizer, GGUF file, 'smollm2', or 'none' for one from scratch",
+    )
     architecture: Literal["transformer", "lstm", "gru"] = "transformer"
     recurrent_layers: int = Field(2, ge=1, description="layers of a recurrent network")
     hidden_dim: int | None = Field(
@@ -43,7 +87,10 @@ class LanguageModel(Settings):
     num_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; as many as heads if not given")
     activation: Literal["gelu", "relu", "swiglu"] = "swiglu"
     positions: Literal["rotary", "learned"] = "rotary"
-    dropout_p: float = Field(0.15, ge=0, lt=1)
+    tied_embeddings: bool | None = Field(
+        None, description="whether a decoder's output layer is its table of tokens; if not given, unless characters"
+    )
+    dropout_p: float = Field(0.15, ge=0, lt=1, description="0 if not given with model.pretrained")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "LanguageModel":
@@ -53,6 +100,8 @@ class LanguageModel(Settings):
             )
         if self.architecture == "transformer" and self.hidden_dim is not None:
             raise ValueError("model.hidden_dim belongs to a recurrent network; leave it out or set model.architecture")
+        if self.architecture != "transformer" and self.tied_embeddings is not None:
+            raise ValueError("model.tied_embeddings belongs to a decoder: a recurrent network ties them; leave it out")
         return self
 
 
@@ -77,6 +126,39 @@ class LanguageConfig(JobConfig):
     data: LanguageData
     model: LanguageModel = LanguageModel()
     optim: LanguageOptim = LanguageOptim()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_decoder_decides(cls, values: Any) -> Any:
+        """Set what another default suits better where a decoder is given."""
+        model = values.get("model") if isinstance(values, dict) else None
+        if not isinstance(model, dict) or model.get("pretrained", "none") == "none":
+            return values
+        better: dict[str, dict[str, Any]] = {
+            "data": {"tokens": "own"},
+            "model": {"dropout_p": 0.0},
+            "optim": {"lr": _GENTLE_LR},
+        }
+        parts = {name: values.get(name, {}) for name in better}
+        return values | {
+            name: {**better[name], **part} if isinstance(part, dict) else part for name, part in parts.items()
+        }
+
+    @model_validator(mode="after")
+    def _tokens_are_the_models(self) -> "LanguageConfig":
+        given = self.model.pretrained != "none"
+        if given != (self.data.tokens == "own"):
+            raise ValueError(
+                "data.tokens=own and model.pretrained belong together, since a decoder that is given has its own "
+                f"tokenizer, got data.tokens={self.data.tokens} and model.pretrained={self.model.pretrained}; leave "
+                "data.tokens out"
+            )
+        refused = [name for name in _OF_SCRATCH if name in self.model.model_fields_set]
+        if given and refused:
+            raise ValueError(
+                f"model.{refused[0]} is for a model from scratch: model.pretrained has its own sizes; leave one out"
+            )
+        return self
 
     @property
     def source(self) -> str:

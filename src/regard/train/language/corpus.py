@@ -1,7 +1,7 @@
 """From a text to audited, consecutive, encoded splits."""
 
-import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,104 +9,163 @@ import numpy as np
 import numpy.typing as npt
 
 from regard._errors import DataError
-from regard.data import Tokenizer, character_tokenizer, consecutive_windows, load_running_text, split_text
+from regard.data import (
+    RunningTokens,
+    Tokenizer,
+    character_tokenizer,
+    consecutive_windows,
+    encode_running,
+    running_subwords,
+    running_words,
+)
 from regard.records import Run
 from regard.train.language.config import LanguageData
+from regard.train.language.texts import TextParts, load_parts, split_record
 from regard.train.progress import Progress
 
-__all__ = ["LanguageCorpus", "build_language_corpus", "line_lengths", "split_record"]
+__all__ = ["LanguageCorpus", "build_language_corpus", "line_lengths"]
+
+_LINES_READ_BACK = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageCorpus:
-    """One text in three parts: its tokens, what made them, and how many bytes each part has."""
+    """One text in three parts: its tokens, and what made them."""
 
     tokenizer: Tokenizer
-    ids: dict[str, npt.NDArray[np.int64]]
-    num_bytes: dict[str, int]
+    parts: dict[str, RunningTokens]
     audit: dict[str, Any]
 
+    @property
+    def ids(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Return the token numbers of each part."""
+        return {name: part.ids for name, part in self.parts.items()}
 
-def build_language_corpus(config: LanguageData, *, run: Run, progress: Progress) -> LanguageCorpus:
+    def num_unknown(self, name: str) -> int:
+        """Return how many tokens of a part stand for what the vocabulary does not have."""
+        unknown = self.tokenizer.unknown_id
+        return 0 if unknown is None else int((self.parts[name].ids == unknown).sum())
+
+
+def build_language_corpus(
+    config: LanguageData, *, run: Run, progress: Progress, own_tokenizer: Callable[[], Tokenizer] | None = None
+) -> LanguageCorpus:
     """Read, split, encode and audit; write ``audit.json`` and ``split.json``.
 
-    The vocabulary is learnt from the training part alone. The parts follow each other in the text, so that no
-    window of one reads on in another.
+    The vocabulary is learnt from the training part alone. Parts of one text follow each other in it, so that no window
+    of one reads on in another.
 
     Args:
         config: where the text is and how it is cut.
         run: where the files are written.
         progress: told what takes long.
+        own_tokenizer: returns that of a decoder that is given, for ``tokens="own"``.
 
     Raises:
         DataError: a file that cannot be used, or a text too short for its windows.
     """
-    assert config.path is not None, "the config refuses a text without a path"
-    source = load_running_text(config.path)
-    texts = split_text(source.text, validation_share=config.validation_share, test_share=config.test_share)
+    found = load_parts(config)
     progress.say("Turning the text into tokens …")
-    tokenizer = character_tokenizer(texts["train"])
-    ids = {name: _encoded(tokenizer, text) for name, text in texts.items()}
-    short = {name: len(found) for name, found in ids.items() if len(found) < 2 * config.window + 1}
+    tokenizer = _tokenizer(config, found.texts["train"], own_tokenizer)
+    parts = {name: encode_running(tokenizer, text) for name, text in found.texts.items()}
+    short = {name: len(part.ids) for name, part in parts.items() if len(part.ids) < 2 * config.window + 1}
     if short:
         name, length = next(iter(short.items()))
         raise DataError(
             f"Each split must have two windows of {config.window} tokens, got {length} tokens for {name}; "
             "lower data.window, change the shares or give more text."
         )
-    audit = _audit(config, source.name, list(source.files), tokenizer, texts, ids)
+    corpus = LanguageCorpus(tokenizer=tokenizer, parts=parts, audit={})
+    audit = _audit(config, found, corpus)
     if not run.has("audit"):
         run.write("audit", audit)
         run.event("data", summary=audit["summary"], warnings=audit["warnings"])
-    run.write("split", split_record(texts))
-    num_bytes = {name: len(text.encode()) for name, text in texts.items()}
-    return LanguageCorpus(tokenizer=tokenizer, ids=ids, num_bytes=num_bytes, audit=audit)
+    run.write("split", split_record(found.texts, found.files))
+    return LanguageCorpus(tokenizer=tokenizer, parts=parts, audit=audit)
 
 
-def _encoded(tokenizer: Tokenizer, text: str) -> npt.NDArray[np.int64]:
-    """Return the tokens of ``text``, encoded line by line, which a vocabulary of characters does not notice."""
-    lines = text.splitlines(keepends=True)
-    encoded = tokenizer.encode(lines, max_len=max(map(len, lines)) + 1).ids
-    return np.fromiter((number for line in encoded for number in line), dtype=np.int64)
+def _tokenizer(config: LanguageData, text: str, own: Callable[[], Tokenizer] | None) -> Tokenizer:
+    if config.tokens == "own":
+        assert own is not None, "the job of a decoder that is given brings its tokenizer"
+        return own()
+    if config.tokens == "subwords":
+        return running_subwords(text, vocab_size=config.most_tokens)
+    if config.tokens == "words":
+        return running_words(text, vocab_size=config.most_tokens)
+    return character_tokenizer(text)
 
 
-def _audit(
-    config: LanguageData,
-    name: str,
-    files: list[str],
-    tokenizer: Tokenizer,
-    texts: dict[str, str],
-    ids: dict[str, npt.NDArray[np.int64]],
-) -> dict[str, Any]:
-    known = set(texts["train"])
-    unknown = {part: Counter(letter for letter in text if letter not in known) for part, text in texts.items()}
+def _audit(config: LanguageData, found: TextParts, corpus: LanguageCorpus) -> dict[str, Any]:
     splits = {
         part: {
-            "num_rows": len(consecutive_windows(len(ids[part]), config.window)),
-            "num_tokens": len(ids[part]),
+            "num_rows": len(consecutive_windows(len(tokens.ids), config.window)),
+            "num_tokens": len(tokens.ids),
+            "num_bytes": int(tokens.num_bytes.sum()),
+            "num_words": int(tokens.num_words.sum()),
             "num_empty": 0,
-            "num_unknown": sum(unknown[part].values()),
-            "length": line_lengths(text),
+            "num_unknown": corpus.num_unknown(part),
+            "length": line_lengths(found.texts[part]),
         }
-        for part, text in texts.items()
+        for part, tokens in corpus.parts.items()
     }
-    sizes = ", ".join(f"{len(found):,} {part}" for part, found in ids.items())
-    warnings = [
-        f"{sum(letters.values())} characters of {part} are not in train, such as {letters.most_common(1)[0][0]!r}."
-        for part, letters in unknown.items()
-        if letters
-    ]
+    sizes = ", ".join(f"{split['num_tokens']:,} {part}" for part, split in splits.items())
+    apart = f"; files of their own: {', '.join(found.apart)}" if found.apart else ""
+    follow = "" if len(found.apart) > 1 else "; the splits follow each other in the text"
     summary = [
-        f"Tokens: {sizes}; {tokenizer.vocab_size} kinds ({config.tokens})",
-        f"Windows: {config.window} tokens; the splits follow each other in the text",
+        f"Tokens: {sizes}; {corpus.tokenizer.vocab_size:,} kinds ({config.tokens})",
+        f"Windows: {config.window} tokens{follow}{apart}",
     ]
+    if config.tokens != "characters":
+        counts = {part: int(tokens.num_words.sum()) for part, tokens in corpus.parts.items()}
+        each = len(corpus.ids["train"]) / max(1, counts["train"])
+        sizes = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+        summary.append(f"Words between white space: {sizes}; {each:.2f} tokens each in train")
     return {
-        "source": {"name": name, "files": files},
+        "source": {"name": found.name, "files": found.all_files},
         "summary": summary,
-        "warnings": warnings,
+        "warnings": [
+            *_unknown(config, found.texts, corpus),
+            *_lost(config, found.texts["test"], corpus),
+            *found.warnings(),
+        ],
         "splits": splits,
         "max_len": None,
     }
+
+
+def _unknown(config: LanguageData, texts: dict[str, str], corpus: LanguageCorpus) -> list[str]:
+    """Say what of each part the vocabulary does not have."""
+    if config.tokens == "characters":
+        known = set(texts["train"])
+        letters = {part: Counter(letter for letter in text if letter not in known) for part, text in texts.items()}
+        return [
+            f"{sum(found.values())} characters of {part} are not in train, such as {found.most_common(1)[0][0]!r}."
+            for part, found in letters.items()
+            if found
+        ]
+    warnings = []
+    for part, text in texts.items():
+        if count := corpus.num_unknown(part):
+            share = count / len(corpus.parts[part].ids)
+            spelled = f"; {text.count('<unk>'):,} stand in the text as <unk>" if "<unk>" in text else ""
+            warnings.append(f"{count:,} tokens of {part} ({share:.1%}) are not in the vocabulary{spelled}.")
+    return warnings
+
+
+def _lost(config: LanguageData, text: str, corpus: LanguageCorpus) -> list[str]:
+    """Say whether the tokenizer of a given decoder changes what it reads; ours give back every text that they know."""
+    if config.tokens != "own":
+        return []
+    lines = text.splitlines(keepends=True)[:_LINES_READ_BACK]
+    read = (corpus.tokenizer.decode(encode_running(corpus.tokenizer, line).ids.tolist()) for line in lines)
+    # Some leave out the blank where a text begins.
+    changed = [line for line, back in zip(lines, read, strict=True) if back.strip() != line.strip()]
+    if not changed:
+        return []
+    return [
+        f"The tokenizer does not give back {len(changed)} of the first {len(lines)} lines of test as they were, such "
+        f"as {changed[0].strip()[:60]!r}: bits a byte are of an easier text and compare with nothing."
+    ]
 
 
 def line_lengths(text: str) -> dict[str, Any]:
@@ -121,14 +180,3 @@ def line_lengths(text: str) -> dict[str, Any]:
         "max": int(lengths.max()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
-
-
-def split_record(texts: dict[str, str]) -> dict[str, Any]:
-    """Return where each part lies, in characters counted from 1, and its fingerprint."""
-    found, first = {}, 1
-    for name, text in texts.items():
-        last = first + len(text) - 1
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        found[name] = {"num_rows": len(text), "sha256": digest, "rows": [[first, last]]}
-        first = last + 1
-    return found

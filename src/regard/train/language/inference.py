@@ -3,7 +3,7 @@
 import torch
 
 from regard._errors import ArgumentError, RecordError
-from regard.data import Tokenizer, load_tokenizer
+from regard.data import Tokenizer, encode_running, load_tokenizer
 from regard.models import Decoder, Sampling, generate
 from regard.records import Run
 from regard.train.language.model import LanguageNetwork, open_language_model
@@ -44,12 +44,12 @@ class Writer:
     def write(self, beginning: str, *, max_new_tokens: int = 200, sampling: Sampling | None = None) -> str:
         """Return what the model writes behind ``beginning``, which is read as far back as the model can see.
 
-        The model sees as many tokens as a window of its training; longer texts are written window by window, each
-        behind the second half of the one before.
+        A model from scratch sees as many tokens as a window of its training; longer texts are written window by window,
+        each behind the second half of the one before. A decoder that was given with tokens that end a text ends there.
 
         Args:
             beginning: not empty.
-            max_new_tokens: how many tokens to write.
+            max_new_tokens: how many tokens to write at most.
             sampling: how tokens are drawn; None for the likeliest at each step.
 
         Raises:
@@ -57,18 +57,27 @@ class Writer:
         """
         if not beginning:
             raise ArgumentError("A beginning must hold a character or more, got none; a line end will do.")
-        ids = self._tokenizer.encode([beginning], max_len=len(beginning) + 1).ids[0]
+        ids = encode_running(self._tokenizer, beginning).ids.tolist()
+        if not ids:
+            raise ArgumentError(f"A beginning must have a token that the model knows, got none in {beginning!r}.")
         # What a recurrent network remembers has no end.
         window = self.model.config.max_len if isinstance(self.model, Decoder) else len(ids) + max_new_tokens
+        ends = self.model.config.eos_ids if isinstance(self.model, Decoder) else ()
         written: list[int] = []
-        while len(written) < max_new_tokens:
+        while len(written) < max_new_tokens and not {*written[-1:]} & {*ends}:
             # Half a window is left free, so that the context is never shorter than the other half.
             seen = [*ids, *written][-max(1, window - min(window // 2, max_new_tokens - len(written))) :]
             room = min(window - len(seen), max_new_tokens - len(written))
             drawn = None if sampling is None else _reseeded(sampling, len(written))
-            found = generate(self.model.session(), torch.tensor([seen]), max_new_tokens=room, sampling=drawn)
+            session = self.model.session()
+            found = generate(session, torch.tensor([seen]), max_new_tokens=room, sampling=drawn, stop=ends)
             written += found.rows()[0]
-        return self._tokenizer.decode(written)
+        return self._continuation(ids, written)
+
+    def _continuation(self, ids: list[int], written: list[int]) -> str:
+        """Return the text of ``written``, with the blank that some tokenizers leave out where a text begins."""
+        whole, known = self._tokenizer.decode([*ids, *written]), self._tokenizer.decode(ids)
+        return whole.removeprefix(known) if whole.startswith(known) else self._tokenizer.decode(written)
 
 
 def _reseeded(sampling: Sampling, written: int) -> Sampling:

@@ -1,22 +1,20 @@
 """The job of a language model."""
 
-import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from regard._errors import ArgumentError
-from regard.data import consecutive_windows
-from regard.evaluate import Metric, NGram, RowSums, mean, rows_of_sums, score_models
+from regard.evaluate import RowSums, rows_of_sums, score_models
 from regard.models import load_decoder
 from regard.records import Checks
 from regard.train.job import Job
 from regard.train.language.config import LanguageConfig
 from regard.train.language.corpus import LanguageCorpus, build_language_corpus
+from regard.train.language.given import given_name, given_tokenizer
 from regard.train.language.model import (
     LanguageNetwork,
     model_name,
@@ -24,36 +22,25 @@ from regard.train.language.model import (
     open_language_model,
     save_language_model,
 )
+from regard.train.language.scores import counted_baselines, language_metrics, row_sums, told_of_unknowns
 from regard.train.language.task import LanguageTask
 
 __all__ = ["LanguageJob"]
 
-_ORDERS = {"characters": 8}  # longest n-gram that is tried
-
-_NATS = mean("nats", "tokens")
-_BITS = mean("bits", "bytes")
-_METRICS = (
-    Metric(name="loss", title="Nats per token", columns=_NATS[0], of=_NATS[1], lower_is_better=True),
-    Metric(
-        name="perplexity",
-        title="Perplexity",
-        columns=_NATS[0],
-        of=lambda sums: np.exp(_NATS[1](sums)),
-        lower_is_better=True,
-    ),
-    Metric(name="bits_per_byte", title="Bits per byte", columns=_BITS[0], of=_BITS[1], lower_is_better=True),
-)
-
 
 class LanguageJob(Job[LanguageConfig, LanguageNetwork]):
-    """Trains a decoder from scratch on one text; see ``Job``."""
+    """Trains a decoder from scratch, or one that is given, on one text; see ``Job``."""
 
     contenders = "the model, n-grams of the best length, single tokens"
 
     _corpus: LanguageCorpus | None = None
 
     def _load_data(self) -> dict[str, Any]:
-        self._corpus = build_language_corpus(self._config.data, run=self._run, progress=self._progress)
+        given = self._config.model.pretrained
+        own = None if given == "none" else partial(given_tokenizer, given)
+        self._corpus = build_language_corpus(
+            self._config.data, run=self._run, progress=self._progress, own_tokenizer=own
+        )
         return self._corpus.audit
 
     def check(self) -> Checks | None:
@@ -64,12 +51,14 @@ class LanguageJob(Job[LanguageConfig, LanguageNetwork]):
         return model_name(self._config.model)
 
     def _new_model(self) -> LanguageNetwork:
-        tokenizer = self._ready().tokenizer
+        tokenizer, data = self._ready().tokenizer, self._config.data
         return new_language_model(
             self._config.model,
             vocab_size=tokenizer.vocab_size,
-            max_len=self._config.data.window,
-            pad_id=tokenizer.pad_id,
+            max_len=data.window,
+            # A decoder that is given knows its own.
+            pad_id=0 if data.tokens == "own" else tokenizer.pad_id,
+            tied=data.tokens != "characters",
         )
 
     def _load_model(self, folder: Path) -> LanguageNetwork:
@@ -90,46 +79,31 @@ class LanguageJob(Job[LanguageConfig, LanguageNetwork]):
         )
 
     def _score(self, model: LanguageNetwork) -> dict[str, Any]:
-        task, test = self._task(model), self._ready().ids["test"]
+        corpus, settings = self._ready(), self._config
+        metrics, rows = language_metrics(settings.data, corpus), [self._row(self._model_name(), "model", model)]
+        if settings.model.pretrained != "none":
+            self._progress.say("Scoring the decoder as it was given …")
+            rows.append(self._row(f"{given_name(settings.model.pretrained)} as given", "baseline", self._new_model()))
+        self._progress.say("Counting n-grams …")
+        for name, nats, details in counted_baselines(settings.data, corpus):
+            rows.append(row_sums(name, "baseline", nats, corpus.parts["test"], settings.data.window, details))
+        self._run.write("rows", rows_of_sums(metrics[0], rows))
+        content = score_models(settings.task, metrics, rows, unit=f"windows of {settings.data.window} tokens")
+        return content | {"method": content["method"] + told_of_unknowns(corpus)}
+
+    def _row(self, name: str, kind: str, model: LanguageNetwork) -> RowSums:
+        """Return what ``model`` says of the test text."""
+        test = self._ready().parts["test"]
+        task = self._task(model)
         began = time.perf_counter()
-        nats = task.nats(test)
+        nats = task.nats(test.ids)
         seconds = time.perf_counter() - began
         details = {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "seconds": round(seconds, 2),
-            "tokens_per_s": round(len(test) / seconds, 1),
+            "tokens_per_s": round(len(test.ids) / seconds, 1),
         }
-        rows = [self._row(self._model_name(), "model", nats, details), *self._baselines()]
-        self._run.write("rows", rows_of_sums(_METRICS[0], rows))
-        return score_models(self._config.task, _METRICS, rows, unit=f"windows of {self._config.data.window} tokens")
-
-    def _baselines(self) -> list[RowSums]:
-        """Return n-grams of the length that predicts the validation text best, and single tokens."""
-        corpus = self._ready()
-        longest = min(_ORDERS[self._config.data.tokens], len(corpus.ids["train"]))
-        self._progress.say("Counting n-grams …")
-        counted = NGram(corpus.ids["train"], vocab_size=corpus.tokenizer.vocab_size, order=longest)
-        validated = {
-            order: float(counted.nats(corpus.ids["validation"], order=order).mean()) for order in range(1, longest + 1)
-        }
-        best = min(validated, key=lambda order: validated[order])
-        rows = []
-        for order in dict.fromkeys((best, 1)):
-            name = "single tokens" if order == 1 else f"{order}-grams, Witten–Bell"
-            nats = counted.nats(corpus.ids["test"], order=order)[1:]
-            rows.append(self._row(name, "baseline", nats, {"order": order}))
-        return rows
-
-    def _row(self, name: str, kind: str, nats: npt.NDArray[np.float64], details: dict[str, Any]) -> RowSums:
-        """Return the sums over each window of the test text."""
-        corpus = self._ready()
-        windows = consecutive_windows(len(corpus.ids["test"]), self._config.data.window)
-        sums = np.array([nats[first:last].sum() for first, last in windows])
-        tokens = np.array([last - first for first, last in windows])
-        # Bytes a token are those of the whole test text: a window's own are not known once it is cut into tokens.
-        bytes_each = corpus.num_bytes["test"] / len(corpus.ids["test"])
-        columns = {"nats": sums, "tokens": tokens, "bits": sums / math.log(2), "bytes": tokens * bytes_each}
-        return RowSums(name=name, kind=kind, columns=columns, details=details)
+        return row_sums(name, kind, nats, test, self._config.data.window, details)
 
     def _checked(self, folder: Path) -> tuple[nn.Module, str]:
         return load_decoder(folder), f"from regard.models import load_decoder\nload_decoder({str(folder)!r})"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from regard._errors import ArgumentError
 from regard.models import (
     Decoder,
     DecoderConfig,
@@ -18,6 +19,7 @@ from regard.models import (
 )
 from regard.models.own_checkpoint import recurrent_in
 from regard.train.language.config import LanguageModel
+from regard.train.language.given import given_decoder, given_name
 
 __all__ = ["LanguageNetwork", "model_name", "new_language_model", "open_language_model", "save_language_model"]
 
@@ -28,12 +30,16 @@ _FEED_FORWARD = 4  # times the width; two thirds of that where a third matrix ga
 
 def model_name(settings: LanguageModel) -> str:
     """Return what a person calls the model."""
+    if settings.pretrained != "none":
+        return f"{given_name(settings.pretrained)}, fine-tuned"
     if settings.architecture == "transformer":
         return f"decoder of {_layers(settings.num_layers)} and width {settings.embed_dim}"
     return f"{settings.architecture.upper()} of {_layers(settings.recurrent_layers)}"
 
 
-def new_language_model(settings: LanguageModel, *, vocab_size: int, max_len: int, pad_id: int) -> LanguageNetwork:
+def new_language_model(
+    settings: LanguageModel, *, vocab_size: int, max_len: int, pad_id: int, tied: bool = False
+) -> LanguageNetwork:
     """Return the model before its first step.
 
     Args:
@@ -41,10 +47,16 @@ def new_language_model(settings: LanguageModel, *, vocab_size: int, max_len: int
         vocab_size: token ids.
         max_len: longest sequence of a decoder, in tokens.
         pad_id: id of the padding token.
+        tied: whether a decoder's output layer is its table of tokens, where the settings do not say.
 
     Raises:
-        ArgumentError: no width of a recurrent network gives the decoder's parameter count.
+        ArgumentError: no width of a recurrent network gives the decoder's parameter count, or a decoder that is given
+            does not fit the tokens or the window.
+        RecordError: the decoder that is given lacks something.
+        UnsupportedError: it is of another architecture.
     """
+    if settings.pretrained != "none":
+        return _given(settings, vocab_size=vocab_size, max_len=max_len)
     gated = settings.activation == "swiglu"
     width = settings.embed_dim
     config = DecoderConfig(
@@ -60,7 +72,7 @@ def new_language_model(settings: LanguageModel, *, vocab_size: int, max_len: int
         activation=settings.activation,
         attention_bias=False,
         feed_forward_bias=False,
-        tied_embeddings=False,
+        tied_embeddings=tied if settings.tied_embeddings is None else settings.tied_embeddings,
         dropout_p=settings.dropout_p,
         pad_id=pad_id,
     )
@@ -91,6 +103,22 @@ def save_language_model(model: LanguageNetwork, folder: Path) -> None:
         save_decoder(model, folder)
     else:
         save_recurrent(model, folder)
+
+
+def _given(settings: LanguageModel, *, vocab_size: int, max_len: int) -> Decoder:
+    assert settings.pretrained != "none", "a model from scratch is not given"
+    model = given_decoder(settings.pretrained, dropout_p=settings.dropout_p)
+    if vocab_size > model.config.vocab_size:
+        raise ArgumentError(
+            f"The tokenizer of {settings.pretrained} must fit its decoder, got {vocab_size:,} kinds of tokens for "
+            f"{model.config.vocab_size:,} words; take both from one place."
+        )
+    if max_len > model.config.max_len:
+        raise ArgumentError(
+            f"data.window must be at most {model.config.max_len}, the longest sequence of {settings.pretrained}, got "
+            f"{max_len}; lower it."
+        )
+    return model
 
 
 def _layers(number: int) -> str:

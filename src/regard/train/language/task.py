@@ -21,6 +21,7 @@ from regard.train.loop import BatchLoss
 __all__ = ["LanguageTask"]
 
 _EVALUATION_TOKENS = 8192
+_EVALUATION_LOGITS = 2**26  # bounds them at 256 MiB of float32, whatever the vocabulary
 
 
 class LanguageTask:
@@ -94,7 +95,8 @@ class LanguageTask:
         """Yield inputs and targets of consecutive windows, many at once, the short last one alone."""
         windows = consecutive_windows(len(tokens), self._window)
         whole = [first for first, last in windows if last - first == self._window]
-        size = max(1, _EVALUATION_TOKENS // self._window)
+        most = min(_EVALUATION_TOKENS, _EVALUATION_LOGITS // self._corpus.tokenizer.vocab_size)
+        size = max(1, most // self._window)
         for start in range(0, len(whole), size):
             places = torch.tensor(whole[start : start + size])[:, None] + torch.arange(self._window)
             yield tokens[places], tokens[places + 1]

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from regard._errors import DataError
 from regard.data import Tokenizer, load_running_text, split_text, train_wordpiece
 from regard.records import Run
-from regard.train.language.corpus import line_lengths, split_record
+from regard.train.language.corpus import line_lengths
+from regard.train.language.texts import split_record
 from regard.train.masked.config import MaskedData
 from regard.train.progress import Progress
 
