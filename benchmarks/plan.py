@@ -125,6 +125,14 @@ def _lstm() -> nn.Module:
     return nn.LSTM(512, 512, 2, batch_first=True)
 
 
+def _gru() -> nn.Module:
+    return nn.GRU(512, 512, 2, batch_first=True)
+
+
+def _gru_both_ways() -> nn.Module:
+    return nn.GRU(128, 128, 2, batch_first=True, bidirectional=True)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "nn.TransformerEncoder": _torch_encoder,
     "nn.TransformerEncoder with dropout": _torch_encoder_dropout,
@@ -136,6 +144,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "Llama of transformers": _llama,
     "T5 of transformers": _t5,
     "LSTM": _lstm,
+    "GRU": _gru,
+    "GRU both ways": _gru_both_ways,
 }
 CASES = [
     Case(model="nn.TransformerEncoder", batch=8, length=512),
@@ -158,6 +168,8 @@ CASES = [
     Case(model="Llama of transformers", batch=2, length=512, trains=True),
     Case(model="T5 of transformers", batch=4, length=256, trains=True),
     Case(model="LSTM", batch=16, length=512, trains=True),
+    Case(model="GRU", batch=16, length=512, trains=True),
+    Case(model="GRU both ways", batch=32, length=256, trains=True),
 ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from regard.records import Run, Status, Verdict
+from regard.records import LOCK_NAME, Run, Status, Verdict, one_writer
 
 Command = Callable[..., tuple[int, str, str]]
 FUSED = {"_scaled_dot_product_flash_attention_for_cpu", "regard native"}  # by processor, and by what is installed
@@ -289,6 +289,20 @@ def test_a_folder_with_other_files_is_refused(
     assert code == 1
     assert "which holds other files" in err
     assert (folder / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]], ids=["go on", "fresh"])
+def test_a_second_process_is_refused_while_the_first_one_writes(
+    regard_command: Command, news_file: Path, tiny_pretrained: Path, tmp_path: Path, fresh: list[str]
+) -> None:
+    folder = tmp_path / "run"
+    with one_writer(folder, what="run", tell=print):
+        Run.create(folder, recipe="text-classifier")
+        given = settings(news_file, tiny_pretrained)
+        code, _, err = regard_command("train", "text-classifier", *given, "--out", folder, *fresh)
+        assert code == 1
+        assert "One process writes a run at a time" in err
+        assert {path.name for path in folder.iterdir()} == {"run.json", LOCK_NAME}
 
 
 def from_scratch(path: Path, *more: str) -> list[str]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from regard._errors import ArgumentError, UnsupportedError
-from regard.cost import Holding, Workload, call_of, estimated, largest_that_fits, max_length, plan
+from regard.cost import Holding, Workload, call_of, estimated, footprint, largest_that_fits, max_length, plan
 from regard.models import Bert, BertConfig
 
 FLOAT = 4
@@ -32,6 +32,22 @@ def test_training_holds_two_moments_of_every_weight():
 
     steps = FLOAT  # AdamW counts its steps in a tensor
     assert found.held(Holding.OPTIMIZER) == 2 * FLOAT * 500 * 500 + steps
+
+
+def test_the_graph_of_a_gru_holds_as_many_nodes_as_autograd_makes():
+    model = nn.GRU(8, 8, batch_first=True)
+
+    def held(length, trains=True):
+        found = plan(Workload(model=model, inputs=call_of(model, trains=trains), length=length, trains=trains))
+        return found.held(Holding.GRAPH)
+
+    def made(length):
+        before = torch._C._autograd._get_sequence_nr()
+        model(torch.zeros(1, length, 8))
+        return torch._C._autograd._get_sequence_nr() - before
+
+    assert held(40) - held(20) == footprint._NODE * (made(40) - made(20)) > 0
+    assert held(40, trains=False) == 0
 
 
 def test_nothing_is_computed_and_the_model_stays_as_it_is():

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from regard.cli.console import ConsoleProgress, say
 from regard.cli.process import keep_freed_memory
 from regard.diagnose import diagnose
 from regard.readiness import judge, verdict
-from regard.records import Run, Status
+from regard.records import LOCK_NAME, Run, Status, one_writer
 from regard.train import JobConfig, Ranks, join_ranks, make_job
 from regard.viewer import summary, write_report
 
@@ -54,6 +55,11 @@ def _take_part(config: JobConfig, ranks: Ranks) -> None:
 
 def _run_job(config: JobConfig, folder: Path, fresh: bool, ranks: Ranks) -> None:
     console = Console(highlight=False)
+    with one_writer(folder, what="run", tell=partial(say, console)):
+        _run_alone(console, config, folder, fresh, ranks)
+
+
+def _run_alone(console: Console, config: JobConfig, folder: Path, fresh: bool, ranks: Ranks) -> None:
     run = _open(config, folder, fresh)
     ranks.from_first(not run.finished and next(run.events("trained"), None) is None)
     if run.finished:
@@ -98,9 +104,9 @@ def _conclude(console: Console, run: Run) -> None:
 
 def _open(config: JobConfig, folder: Path, fresh: bool) -> Run:
     if fresh and (folder / "run.json").exists():
-        shutil.rmtree(folder)
+        _empty(folder)
     if not (folder / "run.json").exists():
-        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {"events.jsonl"}):
+        if {path.name for path in folder.iterdir()} - {"events.jsonl", LOCK_NAME}:
             raise RecordError(
                 f"A run needs a new or empty folder, got {folder}, which holds other files; name another with --out."
             )
@@ -118,6 +124,15 @@ def _open(config: JobConfig, folder: Path, fresh: bool) -> Run:
             "or start over with --fresh."
         )
     return run
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in ``folder``, save the lock that this process holds."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_NAME:
+            path.unlink()
 
 
 def _difference(before: object, now: object, path: str = "") -> str:

@@ -76,6 +76,7 @@ class Ledger(TorchDispatchMode):
         self._whole: int | None = None
         self._open: dict[int, float] = {}
         self._imagined, self._timed, self._reads_masks = imagined, timed, reads_masks
+        self._first_node, self._goes_back = forward_number(), False
         for parameter in model.parameters():
             self.footprint.see(parameter, Holding.WEIGHTS)
         for buffer in model.buffers():
@@ -165,6 +166,7 @@ class Ledger(TorchDispatchMode):
         namespace, _, name = func._schema.name.partition("::")
         backward = in_backward()
         arguments = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | dict(kwargs)
+        self._look_at_graph(backward)
         for tensor in made:
             # oneDNN's buffer of a recurrent layer, imagined as empty and really for the most part untouched
             kept = kept_bytes(name, arguments) if name == "mkldnn_rnn_layer" and tensor.dtype == torch.uint8 else None
@@ -200,6 +202,13 @@ class Ledger(TorchDispatchMode):
             tag = Tag(kind=Kind.GRADIENT)
             self._later(func, name, args, kwargs, arguments, result)
         self._set_all(made, known, tag)
+
+    def _look_at_graph(self, backward: bool) -> None:
+        """Count the nodes of this step's graph: those since the last backward pass, which frees them."""
+        if not backward and self._goes_back:
+            self._first_node = forward_number()
+        self._goes_back = backward
+        self.footprint.graph(forward_number() - self._first_node)
 
     def _forward(
         self,

@@ -109,6 +109,8 @@ def attention(
         pattern=arguments["pattern"], alibi_slopes=alibi_slopes, softcap=softcap, dropout_p=dropout_p, impl=impl,
     )  # fmt: skip
     if arguments["pattern"] is not None:
+        if chosen == "native" and torch.compiler.is_compiling():
+            return native_blocks_with_lse(query, key, value, **arguments)[0]
         return _by_pattern(query, key, value, arguments, chosen)
     del arguments["pattern"]
     if chosen == "reference":

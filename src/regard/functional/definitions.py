@@ -100,9 +100,9 @@ COLUMN_STATISTICS: Mapping[str, Definition] = {
 def kernel_statistics(names: Iterable[str]) -> list[str]:
     """Return what a kernel has to sum up with its output for the statistics of rows among ``names``.
 
-    Those that weigh the values are left out: they need the lengths of the values first.
+    A kernel for which the lengths of the values would be work of its own leaves ``VALUE_STATISTICS`` out.
     """
-    return sorted(bases(name for name in names if name in ROW_STATISTICS) - VALUE_STATISTICS)
+    return sorted(bases(name for name in names if name in ROW_STATISTICS))
 
 
 def check_names(statistics: Sequence[str], has_value: bool) -> None:

@@ -20,11 +20,13 @@ from regard.records.schema import (
     Status,
     Verdict,
 )
+from regard.records.writer_lock import LOCK_NAME, one_writer
 
 __all__ = [
     "ALIGNMENT_COLUMNS",
     "CHECKS_VERSION",
     "HEAD_COLUMNS",
+    "LOCK_NAME",
     "SCHEMA_VERSION",
     "Book",
     "BookSegment",
@@ -44,6 +46,7 @@ __all__ = [
     "Status",
     "Verdict",
     "atomic_path",
+    "one_writer",
     "write_bytes",
     "write_json",
 ]

@@ -14,7 +14,7 @@ import torch
 
 from regard._errors import ArgumentError, RecordError
 from regard.data import BookColumns
-from regard.records import ALIGNMENT_COLUMNS, Book, Run
+from regard.records import ALIGNMENT_COLUMNS, LOCK_NAME, Book, Run, one_writer
 from regard.train import BookSource, Translator, judge_book, translate_book
 from regard.train.translation import book as book_module
 from regard.train.translation.alignments import alignment_maps
@@ -165,6 +165,16 @@ translate_book(
     assert [(book.folder / name).read_bytes() for name in FILES] == [
         (whole.folder / name).read_bytes() for name in FILES
     ]
+
+
+def test_a_second_process_is_refused_while_the_first_one_writes(translator_run, book_file, whole, tmp_path):
+    with (
+        one_writer(tmp_path / "book", what="translated book", tell=print),
+        pytest.raises(RecordError, match=r"One process writes a translated book at a time, got .* is writing"),
+    ):
+        translated(translator_run, book_file, tmp_path / "book")
+    assert not (tmp_path / "book").exists()
+    assert not (whole.folder / LOCK_NAME).exists()
 
 
 def test_an_interruption_keeps_the_block_and_is_gone_on_with(translator_run, book_file, whole, tmp_path, monkeypatch):

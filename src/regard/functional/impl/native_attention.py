@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from regard._errors import UnsupportedError
 from regard.functional import taps
+from regard.functional.definitions import VALUE_STATISTICS
 from regard.functional.impl.native import Scoring, backward, default_scale, forward, native_obstacle
 from regard.functional.impl.torch_private import modes_are_on
 
@@ -91,7 +92,9 @@ def run_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the kernel and report it."""
     reports = bool(taps.LISTENERS) and scoring.positions is None
-    names = (*statistics, *taps.wanted()) if reports else tuple(statistics)
+    # Contributions need the lengths of the values, which this kernel does not take by itself.
+    wanted = [name for name in taps.wanted() if name not in VALUE_STATISTICS] if reports else []
+    names = (*statistics, *wanted)
     output, lse, taken = forward(query, key, value, scoring, names)
     if reports:
         heard: dict[str, Any] = {"statistics": dict(zip(names, taken.unbind(0), strict=True)), **scoring.reported}

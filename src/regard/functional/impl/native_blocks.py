@@ -4,7 +4,7 @@ Keys that follow each other are read where they lie; others are gathered, a few 
 sees everything holds no second copy of all keys. The backward pass gathers them again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from regard.functional.impl.torch_private import is_imaginary
 from regard.functional.patterns.layout import Index, Part, indices, length_of
 from regard.functional.patterns.pattern import Pattern, limited
 
-__all__ = ["native_blocks_with_lse"]
+__all__ = ["native_blocks_with_lse", "run_blocks", "run_blocks_backward"]
 
 _GATHERED_BYTES = 1 << 25  # of keys and values, or of their gradients, held at a time
 
@@ -56,10 +56,18 @@ def native_blocks_with_lse(
     obstacle = native_obstacle(query, key, value, attn_bias, alibi_slopes)
     if obstacle is not None:
         raise UnsupportedError(f'impl="native" needs {obstacle}; use impl="auto" or "chunked".')
-    seed = int(torch.randint(1 << 62, ()).item()) if dropout_p > 0 else 0
-    scoring = Scoring(scale=default_scale(query, scale), softcap=softcap, dropout_p=dropout_p, seed=seed)
+    seed = torch.randint(1 << 62, ()) if dropout_p > 0 else None
+    scale, sides = default_scale(query, scale), (attn_mask, attn_bias, alibi_slopes)
+    if torch.compiler.is_compiling():
+        from regard.functional.impl.native_blocks_operator import pattern_attention
+
+        compiled: tuple[Tensor, Tensor] = pattern_attention(
+            query, key, value, *sides, seed, pattern.number, causal, window, scale, softcap or 0.0, dropout_p
+        )
+        return compiled
+    number = 0 if seed is None else int(seed)
+    scoring = Scoring(scale=scale, softcap=softcap, dropout_p=dropout_p, seed=number)
     joined = limited(pattern, causal, window)
-    sides = attn_mask, attn_bias, alibi_slopes
     output, lse = _NativeBlocks.apply(query, key, value, *sides, joined, scoring)  # type: ignore[no-untyped-call]
     return output, lse
 
@@ -77,15 +85,7 @@ class _NativeBlocks(torch.autograd.Function):
         pattern: Pattern,
         scoring: Scoring,
     ) -> tuple[Tensor, Tensor]:
-        call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
-        output, lse = (
-            empty_output(query, value).zero_(),
-            query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32),
-        )
-        with taps.as_one(taps.NATIVE_BLOCKS, call.told(output)):
-            for block in call.blocks():
-                found, sums, _ = forward(*call.tensors(block), block.scoring)
-                output[block.rows], lse[block.rows] = found, sums
+        output, lse = run_blocks(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
         ctx.save_for_backward(query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse)
         ctx.pattern, ctx.scoring = pattern, scoring
         return output, lse
@@ -94,21 +94,56 @@ class _NativeBlocks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         *given, output, lse = ctx.saved_tensors
-        query, key, value, attn_mask, attn_bias, alibi_slopes = given
-        call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, ctx.pattern, ctx.scoring)
-        grad_query = empty_gradient(query).zero_()
-        grads = [torch.zeros(tensor.shape, dtype=torch.float32) for tensor in (key, value)]
-        with taps.as_one(taps.NATIVE_BLOCKS_BACKWARD, call.told(output)):
-            for block in call.blocks():
-                at = block.rows
-                found = backward(
-                    *call.tensors(block), block.scoring, output=output[at], lse=lse[at], grad_output=grad_output[at],
-                    grad_lse=grad_lse[at],
-                )  # fmt: skip
-                grad_query[at] = found[0]
-                for grad, some in zip(grads, found[1:], strict=True):
-                    _add(grad, block, some)
-        return grad_query, grads[0].to(key.dtype), grads[1].to(value.dtype), *(None,) * 5
+        grads = run_blocks_backward(given, ctx.pattern, ctx.scoring, output, lse, grad_output, grad_lse)
+        return *grads, *(None,) * 5
+
+
+def run_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    attn_bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    pattern: Pattern,
+    scoring: Scoring,
+) -> tuple[Tensor, Tensor]:
+    """Run the kernel block by block, and tell those who count."""
+    call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
+    output = empty_output(query, value).zero_()
+    lse = query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32)
+    with taps.as_one(taps.NATIVE_BLOCKS, call.told(output)):
+        for block in call.blocks():
+            found, sums, _ = forward(*call.tensors(block), block.scoring)
+            output[block.rows], lse[block.rows] = found, sums
+    return output, lse
+
+
+def run_blocks_backward(
+    given: Sequence[Any],
+    pattern: Pattern,
+    scoring: Scoring,
+    output: Tensor,
+    lse: Tensor,
+    grad_output: Tensor,
+    grad_lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the kernel of the backward pass block by block; ``given`` are query, key, value, mask, bias and slopes."""
+    query, key, value, attn_mask, attn_bias, alibi_slopes = given
+    call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
+    grad_query = empty_gradient(query).zero_()
+    grads = [torch.zeros(tensor.shape, dtype=torch.float32) for tensor in (key, value)]
+    with taps.as_one(taps.NATIVE_BLOCKS_BACKWARD, call.told(output)):
+        for block in call.blocks():
+            at = block.rows
+            found = backward(
+                *call.tensors(block), block.scoring, output=output[at], lse=lse[at], grad_output=grad_output[at],
+                grad_lse=grad_lse[at],
+            )  # fmt: skip
+            grad_query[at] = found[0]
+            for grad, some in zip(grads, found[1:], strict=True):
+                _add(grad, block, some)
+    return grad_query, grads[0].to(key.dtype), grads[1].to(value.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

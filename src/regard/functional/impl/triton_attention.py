@@ -60,11 +60,12 @@ def triton_with_lse(
         attn_mask: bool, True = may attend, broadcasts to (batch, heads, q_len, kv_len) and is never expanded.
         attn_bias: float, likewise; it must not need a gradient.
         causal: as for ``attention``, aligned at the bottom right.
-        window: must be None, which these kernels do not have.
-        alibi_slopes: must be None, likewise.
+        window: as for ``attention``; blocks outside are not met.
+        alibi_slopes: as for ``attention``; they must not need a gradient.
         scale: factor of the dot products, 1 / √head_dim by default.
         softcap: limit of the absolute scores before bias and mask, no limit by default.
-        dropout_p: must be 0.
+        dropout_p: probability to drop a weight, drawn on the CPU's generator as for the native kernels: one seed drops
+            the same weights there and here. Log-sum-exp and statistics are those of all weights.
         statistics: names out of ``STATISTICS``.
 
     Returns:
@@ -81,22 +82,27 @@ def triton_with_lse(
     unknown = [name for name in statistics if name not in STATISTICS]
     if unknown:
         raise ArgumentError(f"statistics must be names out of {', '.join(STATISTICS)}; got {unknown}.")
-    obstacle = triton_obstacle(query, key, value, attn_bias=attn_bias, dropout_p=dropout_p)
-    if obstacle is None and (window is not None or alibi_slopes is not None):
-        obstacle = "a call without window and slopes"
+    obstacle = triton_obstacle(query, key, value, attn_bias=attn_bias, alibi_slopes=alibi_slopes)
     if obstacle is not None:
         raise UnsupportedError(
             f"The Triton kernels need {obstacle}; got query, key and value of {query.dtype} on {query.device}, "
             f'{query.shape[3]} and {value.shape[3]} wide: use impl="chunked" or "auto".'
         )
-    options = _Options(causal, scale, softcap, tuple(dict.fromkeys(statistics)))
+    dropout = Dropout.drawn(dropout_p) if dropout_p > 0 else Dropout()
+    options = _Options(causal, window, scale, softcap, dropout, tuple(dict.fromkeys(statistics)))
+    sides = attn_mask, attn_bias, alibi_slopes
     with torch.autocast(query.device.type, enabled=False):
-        output, lse, *found = _Triton.apply(query, key, value, attn_mask, attn_bias, options)  # type: ignore[no-untyped-call]
+        output, lse, *found = _Triton.apply(query, key, value, *sides, options)  # type: ignore[no-untyped-call]
     return output, lse, dict(zip(options.statistics, found, strict=True))
 
 
 def triton_obstacle(
-    query: Tensor, key: Tensor, value: Tensor, *, attn_bias: Tensor | None = None, dropout_p: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    attn_bias: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> str | None:
     """Return what ``triton_with_lse`` would need in order to run this call, or None where it can."""
     if importlib.util.find_spec("triton") is None:
@@ -110,10 +116,9 @@ def triton_obstacle(
         return "float16, bfloat16 or float32"
     if max(query.shape[3], value.shape[3]) > _WIDEST:
         return f"heads at most {_WIDEST} wide"
-    if dropout_p > 0:
-        return "dropout_p=0"
-    if attn_bias is not None and attn_bias.requires_grad and torch.is_grad_enabled():
-        return "an attn_bias without gradient, which they do not compute"
+    for name, side in {"attn_bias": attn_bias, "alibi_slopes": alibi_slopes}.items():
+        if side is not None and side.requires_grad and torch.is_grad_enabled():
+            return f"{name} without a gradient, which they do not compute"
     return None
 
 
@@ -152,12 +157,13 @@ class Heads(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Sizes of a call; ``group`` query heads share a key head."""
+    """Sizes of a call; ``group`` query heads share a key head, and ``window`` is as for ``attention``."""
 
     heads: int
     group: int
     q_len: int
     kv_len: int
+    window: int | None
 
 
 class Scaling(NamedTuple):
@@ -168,6 +174,20 @@ class Scaling(NamedTuple):
     scale: float
 
 
+class Dropout(NamedTuple):
+    """A weight is dropped whose random number of 32 bits lies below ``below``; others are multiplied by ``scale``."""
+
+    seed: int | None = None
+    below: int | None = None
+    scale: float | None = None
+
+    @classmethod
+    def drawn(cls, dropout_p: float) -> "Dropout":
+        """Draw the seed of a call, from the generator that the native kernels draw theirs from."""
+        below = min(round(dropout_p * 2**32), 2**32 - 1)
+        return cls(int(torch.randint(1 << 62, ())), below, 1.0 / (1.0 - dropout_p))
+
+
 class Statistics(NamedTuple):
     """Where each statistic is to be written; None for one that is not wanted."""
 
@@ -176,11 +196,14 @@ class Statistics(NamedTuple):
     max_weight: Tensor | None = None
     max_score: Tensor | None = None
     min_score: Tensor | None = None
+    score_spread: Tensor | None = None
     first_mass: Tensor | None = None
     self_mass: Tensor | None = None
     previous_mass: Tensor | None = None
     distance: Tensor | None = None
     expected_position: Tensor | None = None
+    contribution: Tensor | None = None
+    first_contribution: Tensor | None = None
 
 
 STATISTICS = Statistics._fields
@@ -190,8 +213,10 @@ STATISTICS = Statistics._fields
 @dataclass(frozen=True)
 class _Options:
     causal: bool
+    window: int | None
     scale: float | None
     softcap: float | None
+    dropout: Dropout
     statistics: tuple[str, ...]
 
 
@@ -204,10 +229,12 @@ class _Triton(torch.autograd.Function):
         value: Tensor,
         attn_mask: Tensor | None,
         attn_bias: Tensor | None,
+        alibi_slopes: Tensor | None,
         options: _Options,
     ) -> tuple[Tensor, ...]:
-        output, lse, statistics = _Call(query, key, value, attn_mask, attn_bias, options).forward()
-        ctx.save_for_backward(query, key, value, attn_mask, attn_bias, output, lse)
+        tensors = query, key, value, attn_mask, attn_bias, alibi_slopes
+        output, lse, statistics = _Call(*tensors, options).forward()
+        ctx.save_for_backward(*tensors, output, lse)
         ctx.options = options
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*statistics)
@@ -216,15 +243,15 @@ class _Triton(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_lse: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        query, key, value, attn_mask, attn_bias, output, lse = ctx.saved_tensors
-        call = _Call(query, key, value, attn_mask, attn_bias, ctx.options)
+        query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse = ctx.saved_tensors
+        call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, ctx.options)
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         inner = call.inner(output, grad_output, grad_lse, lse)
         grad_query = call.grad_query(grad_output, lse, inner) if ctx.needs_input_grad[0] else None
         grad_key, grad_value = None, None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_key, grad_value = call.grad_key_value(grad_output, lse, inner)
-        return grad_query, grad_key, grad_value, None, None, None
+        return grad_query, grad_key, grad_value, None, None, None, None
 
 
 class _Call:
@@ -237,6 +264,7 @@ class _Call:
         value: Tensor,
         attn_mask: Tensor | None,
         attn_bias: Tensor | None,
+        alibi_slopes: Tensor | None,
         options: _Options,
     ) -> None:
         batch, heads, q_len, head_dim = query.shape
@@ -248,12 +276,13 @@ class _Call:
         self._statistics = options.statistics
         self._mask = Heads() if attn_mask is None else _side(attn_mask.view(torch.uint8), square)
         self._bias = Heads() if attn_bias is None else _side(attn_bias, square)
-        self._shape = Shape(heads, heads // kv_heads, q_len, kv_len)
+        self._slopes = None if alibi_slopes is None else alibi_slopes.to(torch.float32).contiguous()
+        self._shape = Shape(heads, heads // kv_heads, q_len, kv_len, options.window)
         # Scores before the softcap are divided by it, and what comes out is multiplied by it and by log2 e.
         self._scaling = Scaling(
             scale * LOG2E if softcap is None else scale / softcap, None if softcap is None else softcap * LOG2E, scale
         )
-        self._causal = options.causal
+        self._causal, self._dropout = options.causal, options.dropout
 
     def forward(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return output, lse and the wanted statistics."""
@@ -303,9 +332,9 @@ class _Call:
             programs = -(-self._shape.kv_len // block_k) * self._key.shape[0] * self._key.shape[1]
         else:
             programs = -(-self._shape.q_len // block_q) * self._query.shape[0] * self._query.shape[1]
-        given = (_heads(self._query), _heads(self._key), _heads(self._value), self._mask, self._bias)
+        given = (_heads(self._query), _heads(self._key), _heads(self._value), self._mask, self._bias, self._slopes)
         self._start(kernel, programs, (*given, *tensors), {
-            "scaling": self._scaling, "head_dim": head_dim, "value_dim": value_dim,
+            "scaling": self._scaling, "dropout": self._dropout, "head_dim": head_dim, "value_dim": value_dim,
             "padded_head": padded_head, "padded_value": padded_value, "block_q": block_q, "block_k": block_k,
             "causal": self._causal, "upcast": _interpreted(),
             "num_warps": cut.num_warps, "num_stages": cut.num_stages,

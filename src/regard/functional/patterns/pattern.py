@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,10 +14,12 @@ from torch import Tensor
 from regard._errors import ArgumentError
 from regard.functional.patterns.layout import Extent, Layout
 
-__all__ = ["Near", "Pattern", "as_window", "check_sequences", "layouts_of", "limited"]
+__all__ = ["Near", "Pattern", "as_window", "check_sequences", "layouts_of", "limited", "numbered"]
 
 _REMEMBERED = 8  # layouts of one pattern, for as many lengths
 _LAYOUTS: "WeakKeyDictionary[Pattern, OrderedDict[tuple[int, int], list[Layout]]]" = WeakKeyDictionary()
+_NUMBERS = count()
+_NUMBERED: "WeakValueDictionary[int, Pattern]" = WeakValueDictionary()
 _LIMITED: "WeakKeyDictionary[Pattern, dict[tuple[bool, int | None], Pattern]]" = WeakKeyDictionary()
 
 
@@ -39,6 +43,20 @@ class Pattern(ABC):
         >>> pattern.num_pairs(4, 4)
         14
     """
+
+    number: int
+    """By which compiled code, which holds numbers and tensors alone, finds the pattern again: see ``numbered``."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "Pattern":
+        """Make a pattern with a number of its own."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "number", next(_NUMBERS))
+        _NUMBERED[made.number] = made
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy gets: all but the number."""
+        return {name: value for name, value in vars(self).items() if name != "number"}
 
     @abstractmethod
     def allows(self, queries: Int[Tensor, "*rows"], keys: Int[Tensor, "*keys"]) -> Bool[Tensor, "*pairs"]:
@@ -215,6 +233,21 @@ def layouts_of(pattern: Pattern, q_len: int, kv_len: int) -> list[Layout]:
         kept[q_len, kv_len] = found
         if len(kept) > _REMEMBERED:
             kept.popitem(last=False)
+    return found
+
+
+def numbered(number: int) -> Pattern:
+    """Return the pattern of this number.
+
+    Raises:
+        ArgumentError: it is gone.
+    """
+    found = _NUMBERED.get(number)
+    if found is None:
+        raise ArgumentError(
+            f"A pattern must be held until compiled code has computed its gradients, got none of number {number} "
+            "any more; keep it in a module or a variable."
+        )
     return found
 
 

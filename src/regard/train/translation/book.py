@@ -10,7 +10,7 @@ from typing import Any
 
 from regard._errors import ArgumentError
 from regard.data import BookColumns, SourceSegment, Tokenizer, book_digest, encode_with_contexts, read_book
-from regard.records import ALIGNMENT_COLUMNS, Book, BookSegment
+from regard.records import ALIGNMENT_COLUMNS, Book, BookSegment, one_writer
 from regard.train.hardware import peak_bytes
 from regard.train.interruption import Interruption
 from regard.train.progress import Progress, Silent
@@ -72,7 +72,7 @@ def translate_book(
         The book, finished.
 
     Raises:
-        RecordError: the folder holds a book of another source, model or settings.
+        RecordError: the folder holds a book of another source, model or settings, or another process writes there.
         DataError: the source cannot be read.
         ArgumentError: a number out of range, or columns that do not belong to the file.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the block that was being translated is written first.
@@ -90,7 +90,14 @@ def translate_book(
         "seconds": 0.0,
         "peak_bytes": 0,
     }
-    if not (Path(folder) / "book.json").exists():
+    with one_writer(folder, what="translated book", tell=progress.say):
+        return _translate_alone(translator, source, Path(folder), info, progress)
+
+
+def _translate_alone(
+    translator: Translator, source: BookSource, folder: Path, info: dict[str, Any], progress: Progress
+) -> Book:
+    if not (folder / "book.json").exists():
         # Before anything is written: a source that cannot be read leaves no folder behind.
         progress.say("Counting the segments …")
         info["num_segments"] = sum(1 for _ in _segments(translator, source))
