@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Literal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 import regard
 from regard._errors import ArgumentError, RecordError, RegardError
 from regard.modules import MultiHeadAttention
-from regard.observe import AttentionCall, Moments, View, watch
+from regard.observe import STATISTICS, AttentionCall, Moments, View, watch
 
 EVERYTHING = [
     "entropy",
@@ -179,6 +180,25 @@ def test_no_tensor_of_a_call_is_kept(stack: Stack, inputs: torch.Tensor) -> None
         stack(inputs)
         assert tensors() == before
     assert view.layers == ["first", "second"]
+
+
+@pytest.mark.parametrize("rows", ["all", 4])
+def test_tensors_are_given_back_at_once_and_not_when_python_looks_for_cycles(
+    stack: Stack, inputs: torch.Tensor, rows: Literal["all"] | int
+) -> None:
+    with watch(stack, list(STATISTICS), rows=rows):
+        gc.collect()
+        gc.disable()
+        try:
+            stack(inputs).sum().backward()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = {type(item).__name__ for item in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not found & {"Tensor", "Parameter", "AttentionCall"}
 
 
 def test_calls_are_named_and_described(stack: Stack, inputs: torch.Tensor) -> None:

@@ -152,11 +152,14 @@ class _Look:
         self._padded_rows = surroundings.padded_rows
         self._is_self = surroundings.is_self
 
-    @cached_property
+    @property
     def sequences(self) -> "list[_Look]":
-        """Each packed sequence by itself; for a usual batch the whole of it."""
-        if self.call.offsets is None:
-            return [self]
+        """Each packed sequence by itself; a usual batch is one, which must not hold itself: see ``_parts``."""
+        return [self] if self.call.offsets is None else self._parts
+
+    @cached_property
+    def _parts(self) -> "list[_Look]":
+        """The packed sequences; a cycle would keep all tensors of the call until Python looks for such."""
         around, found = self._surroundings, []
         for index, call in enumerate(self.call.sequences()):
             queries, keys = self.call.query_slice(index), self.call.key_slice(index)
