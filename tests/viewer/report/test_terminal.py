@@ -5,6 +5,7 @@ from rich.console import Console
 
 from regard.records import Finding, Severity, Status
 from regard.viewer import summary
+from regard.viewer.report.sections.scores import headlines
 
 
 def shown(run, width: int = 100) -> list[str]:
@@ -76,3 +77,18 @@ def test_narrow_screen_cuts_names_and_never_a_number(small_run):
 
     assert any("0.978 0.972–0.984  0.944 0.938–0.950  0.998 0.992–1.000" in line for line in lines)
     assert sum("word" in line for line in lines) == 3
+
+
+def test_figures_too_wide_for_a_narrow_screen_have_their_intervals_below(small_run):
+    run = small_run("metrics")
+    metrics = run.read("metrics")
+    first = headlines(metrics)[0]
+    metrics["models"][0]["metrics"][first] |= {"value": 253232.3, "low": 159654.0, "high": 395672.1}
+    run.write("metrics", metrics)
+
+    lines = shown(run, width=80)
+    at = next(place for place, line in enumerate(lines) if "253232.3" in line)
+
+    assert max(map(len, lines)) <= 80
+    assert lines[at].split()[-3:] == ["253232.3", "0.944", "0.998"]
+    assert lines[at + 1].split() == ["159654.0–395672.1", "0.938–0.950", "0.992–1.000"]

@@ -1,12 +1,14 @@
 """One screen of a terminal: verdict, models, findings, checklist, and where to read on."""
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from regard.records import CheckVerdict, Interval, Run, Severity
+from regard.records import CheckVerdict, Interval, ModelScore, Run, Severity
 from regard.viewer.report.numbers import plural
 from regard.viewer.report.outcome import outcome
 from regard.viewer.report.sections.headline import facts
@@ -19,7 +21,9 @@ _SEVERITY = {Severity.ERROR: ("✗", "red"), Severity.WARNING: ("!", "yellow"), 
 _MAX_FINDINGS = 6
 _MAX_FAILED = 5
 _WIDTH = 100
-_NAME_WIDTH = 23  # leaves three metrics with their intervals on a screen of 80 columns
+_NAME_WIDTH = 23  # leaves three shares with their intervals on a narrow screen
+_NARROW = 80
+_GAP = 2  # between columns
 
 
 def summary(run: Run) -> RenderableType:
@@ -58,25 +62,42 @@ def _models(run: Run) -> RenderableType | None:
         return Group(_line("Not evaluated yet: there is no metrics.json."), Text())
     metrics = run.read("metrics")
     tops = {name: best(rows, name, lower_is_better=is_lower_better(metrics, name)) for name in headlines(metrics)}
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    shown = rows[:6]
+    columns = {name: [_cell(row.metrics.get(name), top) for row in shown] for name, top in tops.items()}
+    titles = [title(metrics, name).lower() for name in columns]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for name in tops:
-        table.add_column(title(metrics, name).lower(), no_wrap=True)
-    for row in rows[:6]:
-        table.add_row(escape(_cut(row.name)), *(_cell(row.metrics.get(name), top) for name, top in tops.items()))
+    for heading in titles:
+        table.add_column(heading, no_wrap=True)
+    between = " " if _fits(shown, titles, list(columns.values())) else "\n"
+    for place, row in enumerate(shown):
+        table.add_row(escape(_cut(row.name)), *(_joined(cells[place], between) for cells in columns.values()))
     return Group(table, Text())
+
+
+def _fits(rows: Sequence[ModelScore], titles: Sequence[str], columns: Sequence[Sequence[tuple[Text, Text]]]) -> bool:
+    """Return whether figures and their intervals have room beside each other."""
+    widths = [max(len(_cut(row.name)) for row in rows)]
+    for heading, cells in zip(titles, columns, strict=True):
+        widths.append(max(len(heading), *(len(_joined(cell, " ")) for cell in cells)))
+    return sum(widths) + _GAP * (len(widths) - 1) <= _NARROW
 
 
 def _cut(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
 
 
-def _cell(interval: Interval | None, top: float | None) -> Text:
+def _cell(interval: Interval | None, top: float | None) -> tuple[Text, Text]:
+    """Return the figure and its interval."""
     value, ends = interval_text(interval)
     if interval is None or interval.value is None:
-        return Text(value, style="dim")
-    shown = f" {ends.replace(' – ', '–')}" if interval.low is not None else ""
-    return Text.assemble((value, "bold" if interval.value == top else ""), (shown, "dim"))
+        return Text(value, style="dim"), Text()
+    shown = ends.replace(" – ", "–") if interval.low is not None else ""
+    return Text(value, "bold" if interval.value == top else ""), Text(shown, "dim")
+
+
+def _joined(cell: tuple[Text, Text], between: str) -> Text:
+    return Text(between).join(part for part in cell if part)
 
 
 def _checks(run: Run) -> RenderableType | None:
