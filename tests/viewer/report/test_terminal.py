@@ -87,8 +87,8 @@ def test_figures_too_wide_for_a_narrow_screen_have_their_intervals_below(small_r
     run.write("metrics", metrics)
 
     lines = shown(run, width=80)
-    at = next(place for place, line in enumerate(lines) if "253232.3" in line)
+    at = next(place for place, line in enumerate(lines) if "253,232" in line)
 
     assert max(map(len, lines)) <= 80
-    assert lines[at].split()[-3:] == ["253232.3", "0.944", "0.998"]
-    assert lines[at + 1].split() == ["159654.0–395672.1", "0.938–0.950", "0.992–1.000"]
+    assert lines[at].split()[-3:] == ["253,232", "0.944", "0.998"]
+    assert lines[at + 1].split() == ["159,654–395,672", "0.938–0.950", "0.992–1.000"]

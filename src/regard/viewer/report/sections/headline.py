@@ -51,7 +51,7 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
             drawn = whiskers(rows, name, lower_is_better=is_lower_better(metrics, name))
             told = title(metrics, name)
             plot = interval_plot(drawn, title=told)
-            texts = [f"{one.value:.{max(3, digits_of(abs(one.value)))}f}" for one in drawn]
+            texts = [f"{one.value:,.{_digits(abs(one.value))}f}" for one in drawn]
             keys = [
                 {"name": one.name, "style": one.style, "value": text} for one, text in zip(drawn, texts, strict=True)
             ]
@@ -112,3 +112,8 @@ def _machine(run: Run) -> list[tuple[str, str, str]]:
             )
         )
     return found
+
+
+def _digits(size: float) -> int:
+    """Return how many digits to show behind the point of figures that lie close together."""
+    return max(3, digits_of(size)) if size < 1000 else 0

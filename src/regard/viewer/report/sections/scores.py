@@ -57,14 +57,14 @@ def interval_text(interval: Interval | None) -> tuple[str, str]:
         return "–", (interval.note or "undefined") if interval else "not computed"
     digits = digits_of(abs(interval.value))
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.{digits}f}", interval.note or ""
-    return f"{interval.value:.{digits}f}", f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
+        return f"{interval.value:,.{digits}f}", interval.note or ""
+    return f"{interval.value:,.{digits}f}", f"{interval.low:,.{digits}f} – {interval.high:,.{digits}f}"
 
 
 def digits_of(size: float) -> int:
     """Return how many digits to show behind the point; below a hundredth, those that leave three that say something."""
     if size >= 10:
-        return 2 if size < 100 else 1
+        return 2 if size < 100 else 1 if size < 1000 else 0
     return 3 if size >= 0.01 or size < 1e-9 else 2 - math.floor(math.log10(size))
 
 
