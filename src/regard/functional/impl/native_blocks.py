@@ -85,8 +85,9 @@ class _NativeBlocks(torch.autograd.Function):
         pattern: Pattern,
         scoring: Scoring,
     ) -> tuple[Tensor, Tensor]:
-        output, lse = run_blocks(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
-        ctx.save_for_backward(query, key, value, attn_mask, attn_bias, alibi_slopes, output, lse)
+        given = query, key, value, attn_mask, attn_bias, alibi_slopes
+        output, lse = run_blocks(given, pattern, scoring)
+        ctx.save_for_backward(*given, output, lse)
         ctx.pattern, ctx.scoring = pattern, scoring
         return output, lse
 
@@ -98,17 +99,9 @@ class _NativeBlocks(torch.autograd.Function):
         return *grads, *(None,) * 5
 
 
-def run_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    attn_bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    pattern: Pattern,
-    scoring: Scoring,
-) -> tuple[Tensor, Tensor]:
-    """Run the kernel block by block, and tell those who count."""
+def run_blocks(given: Sequence[Any], pattern: Pattern, scoring: Scoring) -> tuple[Tensor, Tensor]:
+    """Run the kernel block by block; ``given`` are query, key, value, mask, bias and slopes."""
+    query, key, value, attn_mask, attn_bias, alibi_slopes = given
     call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
     output = empty_output(query, value).zero_()
     lse = query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32)
@@ -128,7 +121,7 @@ def run_blocks_backward(
     grad_output: Tensor,
     grad_lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the kernel of the backward pass block by block; ``given`` are query, key, value, mask, bias and slopes."""
+    """Run the kernel of the backward pass block by block; ``given`` as for ``run_blocks``."""
     query, key, value, attn_mask, attn_bias, alibi_slopes = given
     call = _Call(query, key, value, attn_mask, attn_bias, alibi_slopes, pattern, scoring)
     grad_query = empty_gradient(query).zero_()

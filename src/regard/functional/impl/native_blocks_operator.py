@@ -50,7 +50,7 @@ def pattern_attention(
 ) -> tuple[Tensor, Tensor]:
     """Return output and log-sum-exp; ``pattern`` is a number, and ``softcap`` is 0 for none."""
     joined, scoring = _arguments(seed, pattern, causal, window, scale, softcap, dropout_p)
-    output, lse = run_blocks(query, key, value, attn_mask, attn_bias, alibi_slopes, joined, scoring)
+    output, lse = run_blocks((query, key, value, attn_mask, attn_bias, alibi_slopes), joined, scoring)
     if taps.LISTENERS:
         heard: dict[str, Any] = {
             "query": query, "key": key, "value": value, "attn_mask": attn_mask, "attn_bias": attn_bias,
